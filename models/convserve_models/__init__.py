@@ -1,0 +1,1 @@
+"""The training side of convserve: the only place where torch lives."""

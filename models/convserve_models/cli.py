@@ -1,0 +1,145 @@
+"""`convserve-models`: from data to artifacts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convserve_models import recipes
+from convserve_models.data.fetch import FetchError
+
+if TYPE_CHECKING:
+    from convserve_models.recipe import Recipe
+    from convserve_models.tasks.classification import Metric
+
+STORE = Path("models/store")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (KeyError, FileNotFoundError, BlockingIOError, FetchError) as error:
+        print(f"convserve-models: {error.args[0] if error.args else error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="convserve-models", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", help="the recipes and what they train").set_defaults(run=_list)
+    verb = verbs.add_parser("data", help="fetch a dataset, check it, print its card")
+    verb.add_argument("dataset")
+    verb.set_defaults(run=_data)
+    verb = _recipe_verb(verbs, "train", "train a recipe; a checkpoint every epoch")
+    verb.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    verb.set_defaults(run=_train)
+    verb = _recipe_verb(
+        verbs, "evaluate", "figures of an ONNX file, or of the checkpoint, on the test split"
+    )
+    verb.add_argument("--onnx", type=Path, help="an artifact's model.onnx")
+    verb.set_defaults(run=_evaluate)
+    verb = _recipe_verb(verbs, "export", "checkpoint -> proved, signed artifact in the store")
+    verb.add_argument("--store", type=Path, default=STORE)
+    verb.add_argument("--version", help="make or replace this one; default: latest + 1")
+    verb.set_defaults(run=_export)
+    verb = _recipe_verb(
+        verbs, "arithmetic", "the pyramid of a recipe's network: shapes, fields, cost"
+    )
+    verb.add_argument("--paper", action="store_true", help="the paper's own form of the network")
+    verb.set_defaults(run=_arithmetic)
+    return parser
+
+
+def _recipe_verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, told: str
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=told, description=told)
+    verb.add_argument(
+        "recipe", choices=recipes.names(), metavar="RECIPE", help=", ".join(recipes.names())
+    )
+    return verb
+
+
+# Torch takes seconds to import, so each verb imports what it needs itself.
+
+
+def _list(_: argparse.Namespace) -> None:
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        print(f"{name:24} {recipe.dataset:12} {recipe.epochs:3} epochs  {recipe.title}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    from convserve_models import data
+
+    dataset = data.load(options.dataset)
+    card = dataset.card
+    print(
+        f"{card.name} ({dataset.variant}): {len(dataset.train):,} / {len(dataset.test):,} samples"
+    )
+    print(f"labels   {', '.join(card.labels)}\nsource   {card.source}\nlicence  {card.licence}")
+    print(f"sha256   train {dataset.train.digest()}\n         test  {dataset.test.digest()}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from convserve_models import data, train
+
+    recipe = recipes.load(options.recipe)
+    print(train.train(recipe, data.load(recipe.dataset), resume=options.resume))
+
+
+def _checkpoint(recipe: Recipe) -> Path:
+    from convserve_models.train import checkpoint_of
+
+    path = checkpoint_of(recipe)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; run `convserve-models train {recipe.id}`"
+        )
+    return path
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from convserve_models import data, evaluate, network
+    from convserve_models.tasks import classification
+
+    recipe = recipes.load(options.recipe)
+    dataset = data.load(recipe.dataset)
+    if options.onnx:
+        probabilities = evaluate.probabilities(options.onnx, recipe, dataset.test)
+    else:
+        model = network.trained(recipe, dataset.card, _checkpoint(recipe))
+        probabilities = classification.softmax(evaluate.logits(model, recipe, dataset.test))
+    _print(classification.metrics(probabilities, dataset.test.labels, "test"))
+
+
+def _print(figures: list[Metric]) -> None:
+    for figure in figures:
+        low, high = figure.interval or (None, None)
+        interval = f"  95 % interval {low:.4f}-{high:.4f}" if low is not None else ""
+        print(f"{figure.name:10} {figure.value:.4f}  n={figure.n}  {figure.split}{interval}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from convserve_models import data, export
+
+    recipe = recipes.load(options.recipe)
+    dataset = data.load(recipe.dataset)
+    print(export.export(recipe, dataset, _checkpoint(recipe), options.store, options.version))
+
+
+def _arithmetic(options: argparse.Namespace) -> None:
+    from convserve_models import arithmetic, pyramid, zoo
+
+    recipe = recipes.load(options.recipe)
+    architecture = zoo.architecture(recipe.architecture)
+    form = architecture.paper_arguments if options.paper else recipe.arguments
+    print(
+        arithmetic.table(pyramid.pyramid_of(architecture(**form), architecture.example(1, **form)))
+    )

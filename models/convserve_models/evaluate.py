@@ -1,0 +1,36 @@
+"""What a network says about a split: a checkpoint's logits, an ONNX file's probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from convserve_models import network
+from convserve_models.data import Split
+from convserve_models.recipe import Recipe
+
+BATCH = 250
+
+
+@torch.no_grad()
+def logits(model: nn.Module, recipe: Recipe, split: Split) -> NDArray[np.float32]:
+    """Logits `[N, labels]` of a network in evaluation mode."""
+    model.eval()
+    parts = [model(network.tensor(recipe, part)).numpy() for part in network.batches(split, BATCH)]
+    return np.concatenate(parts)
+
+
+def probabilities(path: Path, recipe: Recipe, split: Split) -> NDArray[np.float32]:
+    """Probabilities `[N, labels]` from the exported file itself, by ONNX Runtime."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    parts = [
+        session.run(None, {name: network.tensor(recipe, part).numpy()})[0]
+        for part in network.batches(split, BATCH)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,51 @@
+"""Builds, validates and signs manifests. The schema beside this file is the only authority."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+SCHEMA_VERSION = 1
+
+
+class InvalidManifest(Exception):
+    """A manifest breaks the schema; the message names the place."""
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The artifact's JSON Schema (2020-12)."""
+    text = (files("convserve_models") / "artifact.schema.json").read_text()
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def validate(manifest: dict[str, Any]) -> None:
+    """Raise `InvalidManifest` naming the first place that breaks the schema."""
+    for error in Draft202012Validator(schema()).iter_errors(manifest):
+        raise InvalidManifest(f"{error.json_path}: {error.message}")
+
+
+def sha256(content: bytes) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sign(folder: Path) -> None:
+    """Write `manifest.sha256`, which covers the manifest's bytes as they are now."""
+    digest = sha256((folder / "manifest.json").read_bytes())
+    (folder / "manifest.sha256").write_text(f"{digest}  manifest.json\n")
+
+
+def write(manifest: dict[str, Any], folder: Path) -> None:
+    """Validate, write `manifest.json` and sign it."""
+    validate(manifest)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    sign(folder)

@@ -1,0 +1,45 @@
+"""From a recipe to a network that eats what the service will send: raw bytes or ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convserve_models import reference, zoo
+from convserve_models.data import Card, Split
+from convserve_models.layers.pixels import Pixels
+from convserve_models.recipe import Recipe
+
+
+def build(recipe: Recipe, card: Card) -> nn.Module:
+    """Untrained network: `uint8 [N,H,W,3]` images or `int64 [N,L]` ids -> logits `[N, labels]`."""
+    network = zoo.architecture(recipe.architecture)(**recipe.arguments)
+    if recipe.preprocess.modality == "image":
+        return nn.Sequential(Pixels(card.mean, card.std), network)
+    return nn.Sequential(network)
+
+
+def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Module:
+    """The network with a checkpoint's weights, in evaluation mode."""
+    model = build(recipe, card)
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+    return model.eval()
+
+
+def tensor(recipe: Recipe, split: Split) -> Tensor:
+    """All inputs of a split as the network takes them; datasets of images are already of size."""
+    if isinstance(split.inputs, list):
+        ids = [reference.text(text, recipe.preprocess.steps) for text in split.inputs]
+        return torch.from_numpy(np.stack(ids))
+    return torch.from_numpy(split.inputs)
+
+
+def batches(split: Split, size: int, order: np.ndarray | None = None) -> Iterator[Split]:
+    """Parts of a split in a given order (default: its own), the last one smaller."""
+    positions = np.arange(len(split)) if order is None else order
+    for start in range(0, len(positions), size):
+        yield split.take(positions[start : start + size])

@@ -1,0 +1,72 @@
+"""The training side's own reading of the preprocessing words (table in docs/api.md).
+
+The service has another implementation of the same table on purpose: the goldens, computed here,
+hold the two together.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Step = Mapping[str, Any]
+FILTERS = {kernel.name.lower(): kernel for kernel in Image.Resampling}
+
+
+def image(encoded: bytes, steps: Sequence[Step]) -> NDArray[np.uint8]:
+    """Encoded image -> `uint8 [H,W,3]`."""
+    picture: Image.Image = Image.open(io.BytesIO(encoded))
+    for step in steps:
+        picture = _image_step(picture, step)
+    return np.asarray(picture, np.uint8)
+
+
+def _image_step(picture: Image.Image, step: Step) -> Image.Image:
+    if step["op"] == "decode":
+        return _rgb(ImageOps.exif_transpose(picture))
+    if step["op"] == "resize":
+        shorter = step["shorter"]
+        width, height = picture.size
+        scale = min(width, height)
+        size = (width * shorter // scale, height * shorter // scale)
+        return picture.resize(size, FILTERS[step.get("filter", "bilinear")])
+    if step["op"] == "center_crop":
+        height, width = step["size"]
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        return picture.crop((left, top, left + width, top + height))
+    raise ValueError(f"{step['op']!r} is no image step")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    colours = picture.convert("RGBA")
+    paper = Image.new("RGBA", colours.size, "white")
+    return Image.alpha_composite(paper, colours).convert("RGB")
+
+
+def text(string: str, steps: Sequence[Step]) -> NDArray[np.int64]:
+    """Text -> ids `int64 [length]`."""
+    ids: NDArray[np.int64] | None = None
+    for step in steps:
+        if step["op"] == "lowercase":
+            string = string.lower()
+        elif step["op"] == "characters":
+            ids = _characters(string, step["alphabet"], step["length"], step.get("reverse", False))
+        else:
+            raise ValueError(f"{step['op']!r} is no text step")
+    if ids is None:
+        raise ValueError("text steps must end with 'characters'")
+    return ids
+
+
+def _characters(string: str, alphabet: str, length: int, reverse: bool) -> NDArray[np.int64]:
+    known = [alphabet.find(character) + 1 for character in string[:length]]
+    ids = np.zeros(length, np.int64)
+    ids[: len(known)] = known[::-1] if reverse else known
+    return ids

@@ -1,0 +1,1 @@
+"""What a network is trained for: a loss, the figures, the postprocess."""

@@ -1,0 +1,44 @@
+"""One architecture per file. `ARCHITECTURES` is a table of strings, resolved on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ARCHITECTURES = {
+    "all_cnn": "convserve_models.zoo.all_cnn:AllCNN",
+    "char_cnn": "convserve_models.zoo.char_cnn:CharCNN",
+}
+
+
+class Architecture(Protocol):
+    """What a network's class declares, so that its properties can be tested from the registry."""
+
+    paper: str
+    paper_arguments: dict[str, Any]
+    """The paper's own form, which is built and counted but not trained here."""
+    paper_parameters: int
+    tiny: dict[str, Any]
+    """A form small enough to train in a test."""
+    fully_convolutional: bool
+    """Takes any size of input from a smallest one on."""
+
+    def __call__(self, **arguments: Any) -> nn.Module:
+        """Build the network with fresh weights."""
+        ...
+
+    def example(self, n: int, **arguments: Any) -> Any:
+        """Random inputs as this form of the network takes them, a batch of n."""
+        ...
+
+
+def architecture(name: str) -> Architecture:
+    """Return the class of an architecture; raises `KeyError` that lists the known names."""
+    if name not in ARCHITECTURES:
+        raise KeyError(f"no architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+    module, _, attribute = ARCHITECTURES[name].partition(":")
+    found: Architecture = getattr(import_module(module), attribute)
+    return found
