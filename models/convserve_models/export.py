@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-import warnings
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
@@ -28,6 +25,7 @@ from convserve_models import (
     baseline,
     calibrate,
     evaluate,
+    graph,
     manifest,
     network,
     pyramid,
@@ -39,7 +37,6 @@ from convserve_models.recipe import Recipe
 from convserve_models.tasks import classification
 from convserve_models.tasks.classification import Metric
 
-OPSET = 20
 PARITY = 1e-4
 COVERAGE = 0.95
 TOLERANCE = 2e-3
@@ -87,7 +84,8 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
         (folder / "samples").mkdir(parents=True)
-        _to_onnx(predictor, recipe, folder / "model.onnx")
+        example = torch.from_numpy(_random_inputs(recipe, 2))
+        graph.write(predictor, example, folder / "model.onnx", _input_name(recipe), "probabilities")
         _prove(predictor, recipe, folder / "model.onnx")
         card = {
             "schema_version": manifest.SCHEMA_VERSION,
@@ -128,27 +126,6 @@ def _random_inputs(recipe: Recipe, n: int, seed: int = 0) -> NDArray[Any]:
     return random.integers(0, len(step["alphabet"]) + 1, (n, step["length"]), np.int64)
 
 
-def _to_onnx(predictor: Predictor, recipe: Recipe, path: Path) -> None:
-    name = "image" if recipe.preprocess.modality == "image" else "ids"
-    example = torch.from_numpy(_random_inputs(recipe, 2))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about its own internals
-        program = torch.onnx.export(
-            predictor, (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[name], output_names=["probabilities"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-        )  # fmt: skip
-    assert program is not None
-    program.save(path, external_data=False)
-    graph = onnx.load(path)
-    for node in graph.graph.node:
-        del node.metadata_props[:]  # stack traces with this machine's paths
-        node.doc_string = ""
-    onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, path)
-
-
 def _prove(predictor: Predictor, recipe: Recipe, path: Path) -> None:
     """Parity on random inputs and batch invariance: a batch of n is n batches of one."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -165,6 +142,10 @@ def _prove(predictor: Predictor, recipe: Recipe, path: Path) -> None:
         gap = float(np.abs(together - other).max())
         if not gap <= PARITY:
             raise ExportError(f"{what} differ by {gap:.2g}, more than {PARITY}")
+
+
+def _input_name(recipe: Recipe) -> str:
+    return "image" if recipe.preprocess.modality == "image" else "ids"
 
 
 def _metrics(
@@ -271,19 +252,22 @@ def _interface(
 ) -> dict[str, Any]:
     content = path.read_bytes()
     is_image = recipe.preprocess.modality == "image"
-    sample = list(_random_inputs(recipe, 1).shape[1:])
-    graph = {
+    file = {
         "file": path.name,
         "sha256": manifest.sha256(content),
         "bytes": len(content),
-        "opset": OPSET,
+        "opset": graph.OPSET,
     }
-    name, datatype = ("image", "UINT8") if is_image else ("ids", "INT64")
     labels = list(dataset.card.labels)
+    tensor = {
+        "name": _input_name(recipe),
+        "datatype": "UINT8" if is_image else "INT64",
+        "shape": [-1, *_random_inputs(recipe, 1).shape[1:]],
+    }
     return {
         "task": recipe.task,
-        "graphs": {"predict": graph},
-        "inputs": [{"name": name, "datatype": datatype, "shape": [-1, *sample]}],
+        "graphs": {"predict": file},
+        "inputs": [tensor],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]}],
         "preprocess": {
             "modality": recipe.preprocess.modality,

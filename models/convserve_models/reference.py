@@ -43,6 +43,8 @@ def _image_step(picture: Image.Image, step: Step) -> Image.Image:
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # Pillow would clip: keep the high byte
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     colours = picture.convert("RGBA")

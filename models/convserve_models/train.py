@@ -153,7 +153,7 @@ def _epoch(recipe: Recipe, run: Run, training: Split) -> float:
 def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> float:
     run.optimiser.zero_grad(set_to_none=True)
     loss = classification.loss(run.model(inputs), labels, recipe.label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     run.optimiser.step()
     run.schedule.step()
     return loss.item()

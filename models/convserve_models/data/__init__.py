@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -82,12 +83,22 @@ def data_root() -> Path:
     return Path(os.environ.get("CONVSERVE_DATA") or default)
 
 
+def card(name: str) -> Card:
+    """A dataset's card; nothing is read or fetched."""
+    found: Card = _module(name).CARD
+    return found
+
+
 def load(name: str, root: Path | None = None) -> Dataset:
     """Read a dataset from `<root>/<name>/`, fetching it from its origin if it is not there.
 
     Raises `KeyError` for an unknown name and `FetchError` when the origin cannot be reached.
     """
+    read: Callable[[Path], Dataset] = _module(name).load
+    return read((root or data_root()) / name)
+
+
+def _module(name: str) -> ModuleType:
     if name not in DATASETS:
         raise KeyError(f"no dataset {name!r}; known: {', '.join(sorted(DATASETS))}")
-    read: Callable[[Path], Dataset] = import_module(DATASETS[name]).load
-    return read((root or data_root()) / name)
+    return import_module(DATASETS[name])

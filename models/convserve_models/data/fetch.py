@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPResponse
 from pathlib import Path
 
 from tqdm import tqdm
@@ -83,13 +84,13 @@ def _download(remote: Remote, part: Path, timeout: float) -> None:
         ) from error
 
 
-def _write(answer: object, part: Path, have: int) -> None:
-    length = answer.headers.get("Content-Length")  # type: ignore[attr-defined]
-    bar = tqdm(
-        total=have + int(length) if length else None,
-        initial=have, unit="B", unit_scale=True, desc=part.stem,
-    )  # fmt: skip
+def _write(answer: HTTPResponse, part: Path, have: int) -> None:
+    length = int(answer.headers["Content-Length"])
+    bar = tqdm(total=have + length, initial=have, unit="B", unit_scale=True, desc=part.stem)
     with part.open("ab" if have else "wb") as file, bar:
-        while chunk := answer.read(CHUNK):  # type: ignore[attr-defined]
+        while chunk := answer.read(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
+    if part.stat().st_size != have + length:
+        # A short read is no error to http.client when it is asked for pieces.
+        raise OSError(f"the connection broke at {part.stat().st_size} of {have + length} bytes")

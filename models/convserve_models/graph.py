@@ -1,0 +1,49 @@
+"""A torch module as an ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+OPSET = 20
+
+
+def write(
+    module: nn.Module, example: Tensor, path: Path, input_name: str, output_name: str
+) -> None:
+    """Export `module`, which takes and returns one tensor, with a dynamic batch axis.
+
+    `example` needs a batch of two or more: torch.export takes a size of one for a constant. The
+    file is self-contained, checked, and free of stack traces.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its own internals
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+        )
+    assert program is not None
+    program.save(path, external_data=False)
+    onnx.save(_cleaned(onnx.load(path)), path)
+
+
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what the exporter wrote down about the machine and the source it ran on."""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,122 @@
+"""From a checkpoint to a signed artifact whose file is the trained network."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from convserve_models import evaluate, export, manifest, network, reference, train
+from convserve_models.tasks import classification
+from tests.toys import TOYS
+
+Exported = tuple[str, Path, Path]
+
+
+@pytest.fixture(scope="module", params=sorted(TOYS))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    root = tmp_path_factory.mktemp(request.param)
+    recipe, make = TOYS[request.param]
+    dataset = make()
+    checkpoint = train.train(recipe, dataset, root=root / "runs")
+    return request.param, checkpoint, export.export(recipe, dataset, checkpoint, root / "store")
+
+
+def card_of(artifact: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((artifact / "manifest.json").read_text())
+    return card
+
+
+def test_manifest_is_valid_and_signed(exported: Exported) -> None:
+    modality, _, artifact = exported
+    card = card_of(artifact)
+    manifest.validate(card)
+    signature = (artifact / "manifest.sha256").read_text()
+    digest = hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()
+    assert signature == f"{digest}  manifest.json\n"
+    assert (card["id"], card["version"]) == (artifact.parent.name, artifact.name)
+    assert card["id"] == TOYS[modality][0].id
+    for entry in [*card["graphs"].values(), *card["goldens"]]:
+        path = artifact / entry.get("file", entry.get("input"))
+        assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_graph_states_the_trained_network(exported: Exported) -> None:
+    modality, checkpoint, artifact = exported
+    recipe, make = TOYS[modality]
+    dataset, card = make(), card_of(artifact)
+    model = network.trained(recipe, dataset.card, checkpoint)
+    logits = evaluate.logits(model, recipe, dataset.test)
+    expected = classification.softmax(logits, card["postprocess"]["temperature"])
+    found = evaluate.probabilities(artifact / "model.onnx", recipe, dataset.test)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    accuracy = next(m for m in card["metrics"] if m["name"] == "accuracy")
+    assert accuracy["value"] == pytest.approx(classification.accuracy(found, dataset.test.labels))
+    assert accuracy["n"] == len(dataset.test)
+
+
+def test_goldens_repeat_by_the_reference_path(exported: Exported) -> None:
+    _, _, artifact = exported
+    card = card_of(artifact)
+    session = ort.InferenceSession(artifact / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def read(content: bytes, steps: list[reference.Step]) -> np.ndarray:
+        if card["preprocess"]["modality"] == "image":
+            return reference.image(content, steps)
+        return reference.text(content.decode(), steps)
+
+    for golden in card["goldens"]:
+        array = read((artifact / golden["input"]).read_bytes(), card["preprocess"]["steps"])
+        (row,) = session.run(None, {card["inputs"][0]["name"]: array[None]})[0]
+        assert list(golden["expected"]) == card["postprocess"]["labels"]
+        np.testing.assert_allclose(row, list(golden["expected"].values()), atol=golden["tolerance"])
+
+
+def test_interface_is_the_graphs(exported: Exported) -> None:
+    _, _, artifact = exported
+    card = card_of(artifact)
+    session = ort.InferenceSession(artifact / "model.onnx", providers=["CPUExecutionProvider"])
+    for stated, real in (
+        (card["inputs"], session.get_inputs()),
+        (card["outputs"], session.get_outputs()),
+    ):
+        assert [tensor["name"] for tensor in stated] == [tensor.name for tensor in real]
+        assert [tensor["shape"][1:] for tensor in stated] == [tensor.shape[1:] for tensor in real]
+        assert all(isinstance(tensor.shape[0], str) for tensor in real)
+    assert card["pyramid"][-1]["shape"][0] == len(card["postprocess"]["labels"])
+    assert sum(row["parameters"] for row in card["pyramid"]) == card["architecture"]["parameters"]
+
+
+def test_graph_names_no_machine(exported: Exported) -> None:
+    _, _, artifact = exported
+    graph = onnx.load(artifact / "model.onnx").graph
+    assert not any(node.doc_string or node.metadata_props for node in graph.node)
+    assert str(Path.home()).encode() not in (artifact / "model.onnx").read_bytes()
+
+
+def test_a_graph_that_is_not_the_network_is_refused(exported: Exported) -> None:
+    modality, checkpoint, artifact = exported
+    recipe, make = TOYS[modality]
+    model = network.trained(recipe, make().card, checkpoint)
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.5)
+    with pytest.raises(export.ExportError, match="torch and ONNX Runtime differ"):
+        export._prove(export.Predictor(model, 1.0), recipe, artifact / "model.onnx")
+
+
+def test_versions_count_up(tmp_path: Path) -> None:
+    assert export.next_version(tmp_path / "new") == "1"
+    for name in ("1", "9", "10", ".11.new", "notes"):
+        (tmp_path / name).mkdir()
+    assert export.next_version(tmp_path) == "11"
+
+
+def test_a_manifest_that_breaks_the_schema_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(manifest.InvalidManifest, match="required"):
+        manifest.write({"schema_version": 1}, tmp_path)
+    assert list(tmp_path.iterdir()) == []

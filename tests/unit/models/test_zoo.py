@@ -1,0 +1,107 @@
+"""Properties that every architecture of the registry must have."""
+
+import io
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from convserve_models import data, graph, network, recipes, zoo
+
+NAMES = sorted(zoo.ARCHITECTURES)
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture
+def kind(name: str) -> zoo.Architecture:
+    torch.manual_seed(0)
+    return zoo.architecture(name)
+
+
+@pytest.fixture
+def tiny(kind: zoo.Architecture) -> nn.Module:
+    return kind(**kind.tiny)
+
+
+def test_paper_form_has_the_papers_parameters(kind: zoo.Architecture) -> None:
+    model = kind(**kind.paper_arguments)
+    assert sum(p.numel() for p in model.parameters()) == kind.paper_parameters
+    labels = kind.paper_arguments["labels"]
+    assert model(kind.example(2, **kind.paper_arguments)).shape == (2, labels)
+
+
+def test_a_recipe_builds_it(name: str) -> None:
+    using = [r for r in map(recipes.load, recipes.names()) if r.architecture == name]
+    assert using
+    for recipe in using:
+        card = data.card(recipe.dataset)
+        model = network.build(recipe, card)
+        assert len(card.labels) == recipe.arguments["labels"]
+        assert any(True for _ in model.parameters())
+
+
+def test_every_parameter_gets_a_gradient(kind: zoo.Architecture, tiny: nn.Module) -> None:
+    logits = tiny(kind.example(4, **kind.tiny))
+    assert logits.shape == (4, kind.tiny["labels"])
+    nn.functional.cross_entropy(logits, torch.arange(4) % kind.tiny["labels"]).backward()
+    for name, parameter in tiny.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_row_does_not_depend_on_its_neighbours(kind: zoo.Architecture, tiny: nn.Module) -> None:
+    inputs = kind.example(5, **kind.tiny)
+    tiny.eval()
+    with torch.no_grad():
+        together, alone = tiny(inputs), torch.cat([tiny(row[None]) for row in inputs])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_finite_on_extreme_inputs(kind: zoo.Architecture, tiny: nn.Module) -> None:
+    example = kind.example(2, **kind.tiny)
+    tiny.eval()
+    largest = 70 if example.dtype == torch.int64 else 1000
+    for extreme in (torch.zeros_like(example), torch.full_like(example, largest)):
+        assert torch.isfinite(tiny(extreme)).all()
+
+
+def test_overfits_eight_samples(kind: zoo.Architecture, tiny: nn.Module) -> None:
+    inputs = kind.example(8, **kind.tiny)
+    labels = torch.arange(8) % kind.tiny["labels"]
+    optimiser = torch.optim.AdamW(tiny.parameters(), lr=5e-3)
+    for module in tiny.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    first = last = torch.tensor(0.0)
+    for step in range(80):
+        optimiser.zero_grad()
+        last = nn.functional.cross_entropy(tiny(inputs), labels)
+        last.backward()
+        optimiser.step()
+        first = last.detach() if step == 0 else first
+    assert last < 0.1 * first
+
+
+def test_state_dict_round_trip(kind: zoo.Architecture, tiny: nn.Module) -> None:
+    file = io.BytesIO()
+    torch.save(tiny.state_dict(), file)
+    file.seek(0)
+    other = kind(**kind.tiny)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    inputs = kind.example(3, **kind.tiny)
+    torch.testing.assert_close(tiny.eval()(inputs), other.eval()(inputs), atol=0, rtol=0)
+
+
+def test_onnx_parity_at_any_batch_size(
+    kind: zoo.Architecture, tiny: nn.Module, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    example = kind.example(2, **kind.tiny)
+    graph.write(tiny.eval(), example, path, "inputs", "logits")
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n in (1, 3, 8):
+        inputs = kind.example(n, **kind.tiny)
+        (got,) = session.run(None, {"inputs": inputs.numpy()})
+        np.testing.assert_allclose(got, tiny(inputs).detach().numpy(), atol=1e-4)
