@@ -1,0 +1,98 @@
+# One verb per task, the same for people and CI. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+# Any requirement pip understands; the locks themselves hold no torch.
+TORCH ?= torch==2.13.0
+STORE ?= models/store
+RECIPE ?=
+IMAGE ?= convserve:local
+URL ?= http://127.0.0.1:8000
+
+SERVE := .venv/serve
+DEV := .venv/dev
+PIP := -m pip --disable-pip-version-check --quiet
+
+.PHONY: help
+help: ## list the verbs
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CONVSERVE_*)
+	exec $(SERVE)/bin/convserve serve
+
+.PHONY: test
+test: check ## check, then every test that needs no dataset, container engine or package index
+	$(DEV)/bin/python -m pytest -m "not accuracy and not image and not wheel"
+
+.PHONY: check
+check: $(DEV)/.installed ## format, lint, types and import contracts
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+.PHONY: accuracy
+accuracy: $(DEV)/.installed ## the shipped artifacts' figures through the service (CONVSERVE_DATA=DIR)
+	$(DEV)/bin/python -m pytest -m accuracy tests/contract
+
+.PHONY: train
+train: $(DEV)/.installed ## train one recipe: make train RECIPE=all_cnn_cifar10
+	$(if $(RECIPE),,$(error say which recipe: make train RECIPE=all_cnn_cifar10))
+	$(DEV)/bin/convserve-models train $(RECIPE)
+
+.PHONY: export
+export: $(DEV)/.installed ## turn a trained checkpoint into an artifact: make export RECIPE=all_cnn_cifar10
+	$(if $(RECIPE),,$(error say which recipe: make export RECIPE=all_cnn_cifar10))
+	$(DEV)/bin/convserve-models export $(RECIPE)
+
+.PHONY: load
+load: $(DEV)/.installed ## load-test the server at URL (starts one where none answers), write loadtests/report/
+	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" STORE="$(STORE)" URL="$(URL)" loadtests/run.sh
+
+.PHONY: wheel-test
+wheel-test: $(DEV)/.installed ## the wheel, in an empty environment, from another directory, answers
+	$(DEV)/bin/python -m pytest -m wheel tests/e2e
+
+.PHONY: image
+image: ## build the container image
+	docker/build.sh "$(IMAGE)"
+
+.PHONY: image-test
+image-test: image $(DEV)/.installed ## run the image as a cluster would: read-only, no root, 512 MB
+	IMAGE="$(IMAGE)" $(DEV)/bin/python -m pytest -m image tests/e2e
+
+.PHONY: docs
+docs: $(DEV)/.installed ## write the generated parts of the documentation, then prove it
+	$(DEV)/bin/python docs/generate.py
+	$(DEV)/bin/python -m pytest tests/contract/test_docs.py
+
+.PHONY: lock
+lock: .venv/lock/.installed ## resolve requirements/*.txt anew from pyproject.toml
+	requirements/lock.sh .venv/lock/bin/uv
+
+.PHONY: clean
+clean: ## remove the environments and everything built (not the model store)
+	rm -rf .venv build dist loadtests/report .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(SERVE)/.installed: requirements/serve.txt pyproject.toml
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/python $(PIP) install --require-hashes -r requirements/serve.txt
+	$(SERVE)/bin/python $(PIP) install --no-deps -e .
+	@touch $@
+
+$(DEV)/.installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python $(PIP) install $(TORCH)
+	$(DEV)/bin/python $(PIP) install --require-hashes -r requirements/dev.txt
+	$(DEV)/bin/python $(PIP) install --no-deps -e .
+	@touch $@
+
+.venv/lock/.installed:
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python $(PIP) install uv
+	@touch $@

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the image. usage: build.sh [TAG]
+#   BASE             another base image (default: the Dockerfile's)
+#   DOCKER_NETWORK   network of the build, `host` where the engine has no bridge
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tag=${1:-convserve:local}
+
+if ! docker info >/dev/null 2>&1; then
+  echo "no container engine answers: install Docker, or point DOCKER_HOST at one" >&2
+  exit 1
+fi
+options=(--network "${DOCKER_NETWORK:-default}")
+[ -n "${BASE:-}" ] && options+=(--build-arg "BASE=$BASE")
+# What this host's pip needs to reach its index, as secrets: neither file enters the image.
+[ -r /etc/pip.conf ] && options+=(--secret "id=pipconf,src=/etc/pip.conf")
+[ -r /etc/ssl/certs/ca-certificates.crt ] && options+=(--secret "id=ca,src=/etc/ssl/certs/ca-certificates.crt")
+DOCKER_BUILDKIT=1 docker build --tag "$tag" "${options[@]}" .
+docker image inspect --format '{{.Size}}' "$tag" \
+  | awk -v tag="$tag" '{printf "built %s, %.0f MB\n", tag, $1 / 1e6}'

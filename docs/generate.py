@@ -1,0 +1,111 @@
+"""Writes the generated parts of the documentation; `--check` only tells whether they are current.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from convserve.api.problems import PROBLEMS
+from convserve.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+STORE = ROOT / "models" / "store"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"]
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def models() -> Iterator[str]:
+    """The served models and their figures, from the manifests in the store."""
+    yield "| model | answers | accuracy (95 % interval) | linear baseline | n | ECE | size |"
+    yield "|---|---|---|---|---|---|---|"
+    for path in sorted(STORE.glob("*/")):
+        latest = max((p for p in path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        yield _model_row(json.loads((latest / "manifest.json").read_text(encoding="utf-8")))
+
+
+def _model_row(card: dict[str, Any]) -> str:
+    figures = {figure["name"]: figure for figure in card["metrics"]}
+    accuracy, baseline = figures["accuracy"], card["baselines"][0]
+    low, high = accuracy["interval"]
+    cells = (
+        f"`{card['id']}` v{card['version']}",
+        f"{card['title']} ({len(card['postprocess']['labels'])} labels)",
+        f"**{accuracy['value']:.1%}** ({low:.1%}–{high:.1%})",
+        f"{baseline['value']:.1%}",
+        f"{accuracy['n']:,}",
+        f"{figures['ece']['value']:.3f}",
+        f"{card['architecture']['parameters']:,} parameters, "
+        f"{card['graphs']['predict']['bytes'] / 2**20:.1f} MiB",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def settings() -> Iterator[str]:
+    """Every setting of the service."""
+    yield "| variable | flag | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        shown = "" if default in (None, "", ()) else f"`{default}`"
+        flag = f"`--{name.replace('_', '-')}`"
+        yield f"| `{PREFIX}{name.upper()}` | {flag} | {shown} | {field.description} |"
+
+
+def problems() -> Iterator[str]:
+    """Every error code."""
+    yield "| code | status | cause | remedy |"
+    yield "|---|---|---|---|"
+    for code, problem in PROBLEMS.items():
+        yield f"| `{code}` | {problem.status} | {problem.cause} | {problem.remedy} |"
+
+
+def words() -> Iterator[str]:
+    """The preprocessing words, from the artifact's schema."""
+    schema = json.loads((STORE / "artifact.schema.json").read_text(encoding="utf-8"))
+    yield "| word | arguments | what it does |"
+    yield "|---|---|---|"
+    for step in schema["$defs"]["step"]["oneOf"]:
+        fields = dict(step["properties"])
+        word = fields.pop("op")["const"]
+        arguments = ", ".join(f"`{name}`" for name in fields)
+        yield f"| `{word}` | {arguments} | {step['description']} |"
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "models": models,
+    "settings": settings,
+    "problems": problems,
+    "words": words,
+}
+
+
+def generated(page: str) -> str:
+    """The page with every generated part made anew."""
+
+    def part(found: re.Match[str]) -> str:
+        return found[1] + "\n".join(PARTS[found[2]]()) + "\n" + found[3]
+
+    return PART.sub(part, page)
+
+
+def main() -> int:
+    """Rewrite the pages, or with `--check` name those that are out of date."""
+    stale = []
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        if (new := generated(page)) != page:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if "--check" not in sys.argv:
+                path.write_text(new, encoding="utf-8")
+    if stale:
+        print("out of date:" if "--check" in sys.argv else "rewritten:", ", ".join(stale))
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The load test. It speaks HTTP and imports neither side of the project."""

@@ -1,0 +1,59 @@
+"""What the users send: the goldens of the artifacts that a model store marks default."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One golden: a raw body, and the labels that are a right answer to it."""
+
+    model: str
+    version: str
+    media_type: str
+    body: bytes
+    labels: frozenset[str]
+
+
+def read_store(store: Path, max_bytes: int) -> dict[str, list[Sample]]:
+    """Return modality -> samples of at most ``max_bytes``, from each default artifact's latest.
+
+    Raises ``ValueError`` when the store has none of that size.
+    """
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for name in json.loads((store / "store.json").read_text())["default"]:
+        directory = latest_version(store / name)
+        manifest = json.loads((directory / "manifest.json").read_text())
+        samples = list(_read_goldens(directory, manifest))
+        found[manifest["preprocess"]["modality"]] += [
+            s for s in samples if len(s.body) <= max_bytes
+        ]
+    if not any(found.values()):
+        raise ValueError(f"{store} has no golden of at most {max_bytes} bytes: raise --max-bytes")
+    return {modality: samples for modality, samples in found.items() if samples}
+
+
+def latest_version(artifact: Path) -> Path:
+    """Return the directory of the artifact's largest version number."""
+    return max((d for d in artifact.iterdir() if d.name.isdecimal()), key=lambda d: int(d.name))
+
+
+def _read_goldens(directory: Path, manifest: dict[str, Any]) -> Iterator[Sample]:
+    for golden in manifest["goldens"]:
+        yield Sample(
+            model=manifest["id"],
+            version=manifest["version"],
+            media_type=golden["media_type"],
+            body=(directory / golden["input"]).read_bytes(),
+            labels=_right_labels(golden),
+        )
+
+
+def _right_labels(golden: dict[str, Any]) -> frozenset[str]:
+    # Two labels closer than the tolerance allows may change places without any fault.
+    bar = max(golden["expected"].values()) - 2 * golden["tolerance"]
+    return frozenset(label for label, p in golden["expected"].items() if p >= bar)

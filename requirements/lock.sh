@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Resolves pyproject.toml into hash-locked requirements, one file per group. usage: lock.sh [uv]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=${1:-uv}
+# The files hold versions and hashes only, whatever this machine's pip is configured with.
+unset PIP_FIND_LINKS UV_FIND_LINKS
+
+lock() {
+  local group=$1
+  shift
+  "$uv" pip compile pyproject.toml "$@" --quiet --upgrade --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-header --output-file "requirements/$group.txt"
+  if grep -qE '^torch|://' "requirements/$group.txt"; then
+    echo "requirements/$group.txt names torch or an address: install torch apart ('make TORCH=...')" >&2
+    exit 1
+  fi
+}
+
+lock serve
+lock train --extra train
+lock dev --extra dev

@@ -1,0 +1,1 @@
+"""convserve: serves convolutional networks. No torch here, by contract."""

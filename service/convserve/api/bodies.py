@@ -1,0 +1,181 @@
+"""Request bodies → instances: raw, JSON and multipart, none of which is trusted."""
+
+import binascii
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from python_multipart.multipart import parse_options_header
+
+from convserve.api.multipart import parse_multipart
+from convserve.errors import InvalidInput, MalformedRequest, UnsupportedMedia
+from convserve.settings import suggestion
+
+JSON, MULTIPART = "application/json", "multipart/form-data"
+TEXT, RAW = "text/plain", "application/octet-stream"
+FORM_MEDIA = "application/x-www-form-urlencoded"
+FORM = f"{FORM_MEDIA} (what curl sends if no -H 'Content-Type: …' says otherwise)"
+ADVICE = {
+    "image": 'send the image itself as image/*, base64 as JSON {"image": …}, '
+    "or a multipart field named image",
+    "text": 'send text/plain, JSON {"text": …}, or a multipart field named text',
+}
+WHOLE = re.compile(r"-?[0-9]{1,9}")
+DATA_URL = re.compile(r"data:(?P<type>[^,]{0,100}),")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Raw input, and where in the request it was."""
+
+    data: bytes
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a body asks for; `top_k` as it was given, and where."""
+
+    instances: list[Instance]
+    top_k: object = None
+    pointer: str = "/top_k"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the bodies of requests to a model of one modality."""
+
+    modality: str
+    max_instances: int
+
+    def read(self, content_type: str, body: bytes) -> Call:
+        """Return the instances in `body`, in order.
+
+        Raises UnsupportedMedia, MalformedRequest, or InvalidInput with the place.
+        """
+        media, options = parse_options_header(content_type)
+        kind = media.decode("latin-1")
+        if kind == JSON:
+            return self._json(body)
+        if kind == MULTIPART:
+            return self._multipart(body, options.get(b"boundary", b""))
+        self._check_media(kind, options.get(b"charset", b"utf-8").lower())
+        return Call([Instance(body, "")])
+
+    def _check_media(self, kind: str, charset: bytes) -> None:
+        fits = kind.startswith("image/") if self.modality == "image" else kind == TEXT
+        if not fits and kind not in {RAW, ""}:
+            given = FORM if kind == FORM_MEDIA else kind[:100]
+            raise UnsupportedMedia(
+                f"this model takes {self.modality}, not {given}; {ADVICE[self.modality]}"
+            )
+        if kind == TEXT and charset not in {b"utf-8", b"utf8", b"us-ascii"}:
+            raise UnsupportedMedia("text must be UTF-8; send text/plain; charset=utf-8")
+
+    def _json(self, body: bytes) -> Call:
+        document = _object(_parse(body), "")
+        _check_keys(document, ("text", "image", "instances", "top_k"), "")
+        given = document.keys() - {"top_k"}
+        if len(given) != 1:
+            raise InvalidInput("give one of text, image and instances, and only one")
+        (key,) = given
+        if key == "instances":
+            instances = list(self._instances(document[key]))
+        else:
+            instances = [self._instance(key, document[key], f"/{key}")]
+        return Call(instances, document.get("top_k"))
+
+    def _instances(self, values: object) -> Iterator[Instance]:
+        if not isinstance(values, list) or not values:
+            raise InvalidInput("instances must be a list of at least one", "/instances")
+        self._check_count(len(values), "/instances")
+        for place, value in enumerate(values):
+            yield self._item(value, f"/instances/{place}")
+
+    def _item(self, value: object, pointer: str) -> Instance:
+        if isinstance(value, str):
+            return self._instance(self.modality, value, pointer)
+        item = _object(value, pointer)
+        _check_keys(item, ("text", "image"), pointer)
+        if len(item) != 1:
+            raise InvalidInput("an instance is either a text or an image", pointer)
+        (key,) = item
+        return self._instance(key, item[key], f"{pointer}/{key}")
+
+    def _instance(self, key: str, value: object, pointer: str) -> Instance:
+        self._check_modality(key, pointer)
+        if not isinstance(value, str):
+            raise InvalidInput(f"{key} must be a string", pointer)
+        data = _base64(value, pointer) if key == "image" else value.encode()
+        return Instance(data, pointer)
+
+    def _multipart(self, body: bytes, boundary: bytes) -> Call:
+        instances: list[Instance] = []
+        top_k: object = None
+        for name, data in parse_multipart(body, boundary):
+            if name == "top_k":
+                text = data.decode("latin-1")
+                top_k = int(text) if WHOLE.fullmatch(text) else text
+                continue
+            pointer = f"/{name}/{len(instances)}"
+            instances.append(self._part(name, data, pointer))
+            self._check_count(len(instances), f"/{name}")
+        if not instances:
+            raise InvalidInput(f"the form holds no input; {ADVICE[self.modality]}")
+        return Call(instances, top_k)
+
+    def _part(self, name: str, data: bytes, pointer: str) -> Instance:
+        _check_keys((name,), ("text", "image", "file", "files", "top_k"), "")
+        if name in ADVICE:
+            self._check_modality(name, pointer)
+        return Instance(data, pointer)
+
+    def _check_modality(self, given: str, pointer: str) -> None:
+        if given != self.modality:
+            raise InvalidInput(
+                f"this model takes {self.modality}, not {given}; {ADVICE[self.modality]}", pointer
+            )
+
+    def _check_count(self, count: int, pointer: str) -> None:
+        if count > self.max_instances:
+            raise InvalidInput(
+                f"a request may hold at most {self.max_instances} instances; send several", pointer
+            )
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+
+
+def _object(value: object, pointer: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput('must be an object such as {"text": "…"}', pointer)
+    return value
+
+
+def _check_keys(keys: Collection[str], known: Collection[str], pointer: str) -> None:
+    for key in keys:
+        if key not in known:
+            close = suggestion(key, known)
+            place = key.replace("~", "~0").replace("/", "~1")
+            raise InvalidInput(
+                f"{key[:100]!r} is not known{close}; known are {', '.join(known)}",
+                f"{pointer}/{place}",
+            )
+
+
+def _base64(value: str, pointer: str) -> bytes:
+    match = DATA_URL.match(value)
+    if match and not re.fullmatch(r"image/[a-z0-9.+-]+;base64", match["type"], re.IGNORECASE):
+        raise InvalidInput("a data URL must begin with data:image/…;base64,", pointer)
+    encoded = value[match.end() :] if match else value
+    try:
+        # Line breaks are what the command-line tool puts in by default.
+        return binascii.a2b_base64("".join(encoded.split()), strict_mode=True)
+    except ValueError as error:
+        raise InvalidInput(f"image must be base64 or a data URL: {error}", pointer) from None

@@ -1,0 +1,46 @@
+"""What this service can be asked: its models and their cards."""
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convserve.repository import Entry, Repository
+
+
+async def models(request: Request) -> Response:
+    """List the models, each with its versions and their state."""
+    repository: Repository = request.app.state.repository
+    return _json({"models": [_model(repository, name) for name in repository.names()]})
+
+
+async def card(request: Request) -> Response:
+    """Tell all about the latest version of one model."""
+    repository: Repository = request.app.state.repository
+    name = request.path_params["name"]
+    latest = repository.versions(name)[0]
+    manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
+    return _json({**_model(repository, name), "manifest": manifest})
+
+
+def _model(repository: Repository, name: str) -> dict[str, object]:
+    versions = repository.versions(name)
+    manifest = versions[0].manifest
+    return {
+        "name": name,
+        "title": manifest.title if manifest else None,
+        "task": manifest.task if manifest else None,
+        "modality": manifest.preprocess.modality if manifest else None,
+        "required": repository.required(name),
+        "version": versions[0].version,
+        "state": versions[0].state,
+        "reason": versions[0].fault,
+        "versions": [_version(entry) for entry in versions],
+    }
+
+
+def _version(entry: Entry) -> dict[str, object]:
+    return {"version": entry.version, "state": entry.state, "reason": entry.fault}
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

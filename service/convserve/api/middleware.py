@@ -1,0 +1,127 @@
+"""What surrounds every request: its id, its timing, its size limit, and no traceback."""
+
+import logging
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from convserve.api import problems
+from convserve.errors import InputTooLarge
+from convserve.telemetry import REQUEST_ID, Trace, request_id
+
+CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
+
+logger = logging.getLogger(__name__)
+
+
+class Envelope:
+    """Puts a request id, Server-Timing and the model's headers on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        offered = _header(scope, b"x-request-id")
+        trace = scope["trace"] = Trace(request_id(offered))
+        token = REQUEST_ID.set(trace.request_id)
+        try:
+            reply = _Reply(send, trace)
+            await self._answer(scope, receive, reply)
+            _report(scope, trace, reply.status)
+        finally:
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        try:
+            await self.app(scope, receive, reply)
+        except ClientDisconnect:
+            reply.status = CLIENT_LEFT
+        except Exception as error:
+            if reply.status:
+                raise
+            response = problems.respond(Request(scope), error)
+            await response(scope, receive, reply)
+
+
+class _Reply:
+    """Sends, with our headers on top; `status` is 0 until the answer begins."""
+
+    def __init__(self, send: Send, trace: Trace) -> None:
+        self._send = send
+        self._trace = trace
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self._headers()]
+        await self._send(message)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        trace = self._trace
+        headers = [
+            (b"x-request-id", trace.request_id.encode()),
+            (b"server-timing", trace.server_timing().encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if trace.metrics:
+            headers.append((b"x-model-name", trace.metrics.model.encode()))
+            headers.append((b"x-model-version", trace.metrics.version.encode()))
+        if trace.batch_size:
+            headers.append((b"x-batch-size", str(trace.batch_size).encode()))
+        return headers
+
+
+class BodyLimit:
+    """Refuses bodies over a limit of bytes, by what is stated or else while they come in."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self._limit = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, its body counted."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated = _header(scope, b"content-length") or ""
+        if stated.isdecimal() and int(stated[:19]) > self._limit:
+            raise self._refusal()
+        await self.app(scope, self._counting(receive), send)
+
+    def _counting(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def counting() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._refusal()
+            return message
+
+        return counting
+
+    def _refusal(self) -> InputTooLarge:
+        return InputTooLarge(f"the body may have at most {self._limit:,} bytes")
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def _report(scope: Scope, trace: Trace, status: int) -> None:
+    if trace.metrics:
+        trace.metrics.answered(status, trace.seconds)
+    if logger.isEnabledFor(logging.DEBUG):
+        extra = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(trace.seconds, 6),
+        }
+        logger.debug("answered", extra=extra)

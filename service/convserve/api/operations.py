@@ -1,0 +1,191 @@
+"""The OpenAPI operation objects: every status, media type and example of every route."""
+
+from convserve.api.problems import MEDIA_TYPE, PROBLEMS
+from convserve.api.schemas import STRING, TOP_K, Object, ref
+
+# An 8×8 PNG, so that the examples run as they stand.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAGklEQVR42mPUiLIRYWDARCwMDCIM2MDglAAAOr8B"
+    "9Ccvb1MAAAAASUVORK5CYII="
+)
+SENTENCE = "The central bank raised interest rates again as inflation stayed high."
+
+HEADERS: Object = {
+    "X-Request-ID": {"schema": STRING, "description": "The request's own id, or a new one."},
+    "Server-Timing": {"schema": STRING, "description": "Where the time went, in milliseconds."},
+}
+MODEL_HEADERS: Object = {
+    name: {"schema": STRING} for name in ("X-Model-Name", "X-Model-Version", "X-Batch-Size")
+}
+
+
+def answer(description: str, schema: str, **more: Object) -> Object:
+    """Return a response object of JSON."""
+    content = {"application/json": {"schema": ref(schema)}}
+    return {"description": description, "headers": HEADERS, "content": content} | more
+
+
+def raw(description: str, media: str) -> Object:
+    """Return a response object of some other media type."""
+    content = {media: {"schema": STRING if media.startswith("text/") else {"type": "object"}}}
+    return {"description": description, "headers": HEADERS, "content": content}
+
+
+def page(description: str, schema: str | None = None) -> Object:
+    """Return a response object of HTML, or of JSON for those who do not ask for HTML."""
+    content: Object = {"text/html": {"schema": STRING}}
+    if schema:
+        content["application/json"] = {"schema": ref(schema)}
+    return {"description": description, "headers": HEADERS, "content": content}
+
+
+def problems(*codes: str) -> dict[str, Object]:
+    """Return the response objects of these error codes, by status."""
+    by_status: dict[str, list[str]] = {}
+    for code in (*codes, "input_too_large", "internal_error"):
+        by_status.setdefault(str(PROBLEMS[code].status), []).append(code)
+    return {status: _problem(found) for status, found in sorted(by_status.items())}
+
+
+def _problem(codes: list[str]) -> Object:
+    problem = {"schema": ref("Problem"), "examples": {code: _example(code) for code in codes}}
+    retry = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    waits = PROBLEMS[codes[0]].status in {429, 503}
+    return {
+        "description": "; or: ".join(PROBLEMS[code].title for code in codes),
+        "headers": HEADERS | (retry if waits else {}),
+        "content": {MEDIA_TYPE: problem},
+    }
+
+
+def _example(code: str) -> Object:
+    problem = PROBLEMS[code]
+    value = {
+        "type": f"/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.cause,
+        "instance": "/v1/models/all_cnn_cifar10/predict",
+        "code": code,
+        "request_id": "3f1c9a52d8f44b0f9f0c6d6a9b1f7c55",
+        "errors": [],
+        "error": problem.cause,
+    }
+    return {"value": value}
+
+
+NAME: Object = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[a-z0-9]+(_[a-z0-9]+)*$"},
+    "examples": {"image": {"value": "all_cnn_cifar10"}, "text": {"value": "char_cnn_ag_news"}},
+}
+VERSION: Object = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+    "example": "1",
+}
+CODE: Object = {
+    "name": "code",
+    "in": "path",
+    "required": True,
+    "schema": {"enum": list(PROBLEMS)},
+    "example": "invalid_input",
+}
+OPTIONS: list[Object] = [
+    {"name": "top_k", "in": "query", "schema": TOP_K, "example": 3},
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        "description": "Milliseconds after which the answer is worthless.",
+        "example": 2000,
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"},
+        "description": "Comes back on the answer and in the log.",
+    },
+]
+IMAGE: Object = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _examples(**bodies: Object | str) -> Object:
+    """Return examples, each named after the modality of the models that it fits."""
+    return {name: {"value": body} for name, body in bodies.items()}
+
+
+PREDICT_BODY: Object = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": ref("PredictRequest"),
+            "examples": _examples(
+                text={"text": SENTENCE, "top_k": 2},
+                text_instances={"instances": [SENTENCE, {"text": "The striker scored twice."}]},
+                image={"image": PICTURE},
+                image_instances={
+                    "instances": [PICTURE, {"image": f"data:image/png;base64,{PICTURE}"}],
+                    "top_k": 2,
+                },
+            ),
+        },
+        "text/plain": {
+            "schema": {"type": "string", "minLength": 1},
+            "examples": _examples(text=SENTENCE),
+        },
+        "multipart/form-data": {
+            "schema": ref("PredictForm"),
+            "examples": _examples(text={"text": SENTENCE, "top_k": 2}),
+        },
+        "image/*": IMAGE,
+        "application/octet-stream": IMAGE,
+    },
+}
+
+
+def predict(operation: str, *path: Object) -> Object:
+    """Return the operation object of a predict route."""
+    return {
+        "operationId": operation,
+        "summary": "Classify one or several images or texts",
+        "tags": ["predict"],
+        "parameters": [*path, *OPTIONS],
+        "requestBody": PREDICT_BODY,
+        "responses": {
+            "200": answer(
+                "An answer for each instance, in order.",
+                "Predictions",
+                headers=HEADERS | MODEL_HEADERS,
+            ),
+            **problems(
+                "malformed_request",
+                "model_not_found",
+                "unsupported_media",
+                "invalid_input",
+                "queue_full",
+                "deadline_unmeetable",
+                "inference_failed",
+                "draining",
+                "model_not_ready",
+                "deadline_exceeded",
+            ),
+        },
+    }
+
+
+def read(
+    operation: str, tag: str, summary: str, success: Object, *codes: str, path: Object | None = None
+) -> Object:
+    """Return the operation object of a route that only reads."""
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "tags": [tag],
+        "parameters": [path] if path else [],
+        "responses": {"200": success, **problems(*codes)},
+    }

@@ -1,0 +1,117 @@
+"""POST /v1/models/{name}/predict: raw bytes in, answers out."""
+
+import asyncio
+import re
+from collections.abc import Coroutine, Iterable
+from typing import TypeVar
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convserve.api.bodies import WHOLE, Call, Instance, Reader
+from convserve.api.departure import abandoned_on_departure
+from convserve.errors import InvalidInput, MalformedRequest, UnsupportedMedia
+from convserve.preprocess.prepared import Prepared
+from convserve.repository import Repository
+from convserve.served_model import ServedModel
+from convserve.settings import Settings, suggestion
+from convserve.telemetry import Telemetry, Trace
+
+TIMEOUT = "x-request-timeout-ms"
+MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
+T = TypeVar("T")
+
+
+async def predict(request: Request) -> Response:
+    """Answer one request of one or several instances."""
+    repository: Repository = request.app.state.repository
+    telemetry: Telemetry = request.app.state.telemetry
+    trace: Trace = request.scope["trace"]
+    deadline = _deadline(request)
+    model = await repository.get(request.path_params["name"], request.path_params.get("version"))
+    trace.metrics = model.metrics
+    body = await _body(request)
+    telemetry.in_flight_bytes.inc(len(body))
+    try:
+        call, top_k = _read(request, model, body)
+        with abandoned_on_departure(request.receive):
+            predictions = await _answer(model, call.instances, trace, top_k, deadline)
+    finally:
+        telemetry.in_flight_bytes.dec(len(body))
+    answer = {"model": model.id, "version": model.version, "predictions": predictions}
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+def _deadline(request: Request) -> float:
+    settings: Settings = request.app.state.settings
+    stated = request.headers.get(TIMEOUT, str(settings.deadline_ms))
+    if not MILLISECONDS.fullmatch(stated):
+        raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
+    return asyncio.get_running_loop().time() + int(stated) / 1e3
+
+
+async def _body(request: Request) -> bytes:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMedia("Content-Encoding must be identity: send the body uncompressed")
+    return await request.body()
+
+
+def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:
+    settings: Settings = request.app.state.settings
+    reader = Reader(model.modality, settings.max_instances)
+    call = reader.read(request.headers.get("content-type", ""), body)
+    given, pointer = _query(request) or (call.top_k, "/top_k")
+    return call, _top_k(given, len(model.labels), pointer)
+
+
+def _query(request: Request) -> tuple[object, str] | None:
+    for key, value in request.query_params.items():
+        if key != "top_k":
+            close = suggestion(key, ("top_k",))
+            raise InvalidInput(f"there is no query parameter {key[:100]!r}{close}", f"?{key}")
+        return (int(value) if WHOLE.fullmatch(value) else value), "?top_k"
+    return None
+
+
+def _top_k(given: object, labels: int, pointer: str) -> int | None:
+    if given is None:
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= labels:
+        raise InvalidInput(f"top_k must be a whole number from 1 to {labels}", pointer)
+    return given
+
+
+async def _answer(
+    model: ServedModel,
+    instances: list[Instance],
+    trace: Trace,
+    top_k: int | None,
+    deadline: float,
+) -> list[dict[str, object]]:
+    # Everything is prepared before anything is queued: a bad instance wastes no run.
+    prepared = await _together(_prepare(model, instance, trace) for instance in instances)
+    return await _together(
+        model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared
+    )
+
+
+async def _prepare(model: ServedModel, instance: Instance, trace: Trace) -> Prepared:
+    try:
+        return await model.prepare(instance.data, trace)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail, instance.pointer) from error
+
+
+async def _together(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """Wait for all; if one fails, take the others back."""
+    first, *others = work
+    if not others:
+        return [await first]
+    tasks = [asyncio.ensure_future(item) for item in (first, *others)]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

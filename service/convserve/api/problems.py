@@ -1,0 +1,185 @@
+"""Errors on the wire: the one table code → status, title, cause and remedy (RFC 9457)."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convserve.errors import CapacityError, ConvserveError, InvalidInput
+from convserve.telemetry import Trace
+
+MEDIA_TYPE = "application/problem+json"
+NOT_FOUND, METHOD, INTERNAL = "not_found", "method_not_allowed", "internal_error"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """How an error code is answered, and what its page says."""
+
+    status: int
+    title: str
+    cause: str
+    remedy: str
+
+
+PROBLEMS = {
+    "malformed_request": Problem(
+        400,
+        "The request cannot be parsed",
+        "The body is not what its Content-Type says, it ended early, or a header has no usable "
+        "value.",
+        "Correct the request as `detail` says; sending it again unchanged will not help.",
+    ),
+    "unauthorized": Problem(
+        401,
+        "No valid credentials",
+        "The request has no key, or a key that this service does not know.",
+        "Send the key as `Authorization: Bearer …` or `X-API-Key: …`.",
+    ),
+    "forbidden": Problem(
+        403,
+        "Not allowed with these credentials",
+        "The key is valid, but not for this operation.",
+        "Use a key that allows the operation.",
+    ),
+    NOT_FOUND: Problem(
+        404,
+        "There is nothing at this path",
+        "The path is none of those in /openapi.json.",
+        "Look the path up in /docs.",
+    ),
+    "model_not_found": Problem(
+        404,
+        "There is no such model",
+        "The model store of this service holds no artifact of that name, or not that version.",
+        "Take a name and a version from GET /v1/models.",
+    ),
+    METHOD: Problem(
+        405,
+        "The path does not take this method",
+        "The path exists, but for other methods, which the header Allow lists.",
+        "Use a method that Allow lists.",
+    ),
+    "input_too_large": Problem(
+        413,
+        "The input is too large",
+        "The body has more bytes, or the image more pixels, than this service takes.",
+        "Send a smaller input, or have the operator raise CONVSERVE_MAX_BODY_BYTES or "
+        "CONVSERVE_MAX_PIXELS.",
+    ),
+    "unsupported_media": Problem(
+        415,
+        "The model does not take this media type",
+        "The Content-Type, the charset or the format of the data is none that fits the model.",
+        "Send images as image/*, text as UTF-8 text/plain, or either as application/json or "
+        "multipart/form-data.",
+    ),
+    "invalid_input": Problem(
+        422,
+        "A value in the request is unusable",
+        "The request was understood, but a value in it cannot be used: a corrupt image, an empty "
+        "text, a key that does not exist.",
+        "Correct the value at `errors[].pointer`.",
+    ),
+    "queue_full": Problem(
+        429,
+        "Too many requests are waiting",
+        "As many requests wait for this model as may wait.",
+        "Send it again after the seconds in Retry-After, or add capacity.",
+    ),
+    "deadline_unmeetable": Problem(
+        429,
+        "The deadline cannot be met",
+        "By what is measured now, the answer would come after the request's deadline.",
+        "Allow more time in X-Request-Timeout-Ms, or send it again after Retry-After.",
+    ),
+    "inference_failed": Problem(
+        500,
+        "The model failed on this input",
+        "The network raised an error, or gave a probability that is not a number.",
+        "Report the request_id to the operator, whose log has the details.",
+    ),
+    INTERNAL: Problem(
+        500,
+        "Something went wrong in the service",
+        "The service met a situation that it was not made for: a defect.",
+        "Report the request_id to the operator, whose log has the details.",
+    ),
+    "draining": Problem(
+        503,
+        "The service is shutting down",
+        "The service finishes what it accepted and takes nothing new.",
+        "Send it again after Retry-After; another instance will answer.",
+    ),
+    "model_not_ready": Problem(
+        503,
+        "The model is not ready",
+        "The model is still loading, or it failed its verification.",
+        "Send it again after Retry-After; if `detail` names a fault, the operator has to mend it.",
+    ),
+    "deadline_exceeded": Problem(
+        504,
+        "No answer before the deadline",
+        "The request was accepted, but its deadline passed before the model answered.",
+        "Allow more time in X-Request-Timeout-Ms, or send fewer requests at once.",
+    ),
+}
+HTTP_CODES = {404: NOT_FOUND, 405: METHOD}
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """Be Starlette's exception handler."""
+    return respond(request, error)
+
+
+def respond(request: Request, error: Exception) -> Response:
+    """Return the answer that tells the caller about `error`."""
+    code, detail = _describe(request, error)
+    problem = PROBLEMS[code]
+    trace: Trace = request.scope["trace"]
+    body = {
+        "type": f"{request.scope.get('root_path', '')}/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "instance": request.scope["path"],
+        "code": code,
+        "request_id": trace.request_id,
+        "errors": _errors(error),
+        "error": detail,
+    }
+    headers = _headers(problem.status, error)
+    return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def _describe(request: Request, error: Exception) -> tuple[str, str]:
+    if isinstance(error, ConvserveError) and error.code in PROBLEMS:
+        return error.code, error.detail
+    if isinstance(error, HTTPException) and error.status_code in HTTP_CODES:
+        code = HTTP_CODES[error.status_code]
+        return code, f"{PROBLEMS[code].title}: {request.method} {request.scope['path']}"
+    logger.error("unexpected error", exc_info=error)
+    return INTERNAL, PROBLEMS[INTERNAL].title
+
+
+def _errors(error: Exception) -> list[dict[str, str]]:
+    if not isinstance(error, InvalidInput):
+        return []
+    return [{"pointer": error.pointer, "code": error.code, "detail": error.detail}]
+
+
+def _headers(status: int, error: Exception) -> dict[str, str]:
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        headers["Allow"] = ", ".join(sorted(error.headers["Allow"].split(", ")))
+    if isinstance(error, CapacityError) and status in {429, 503}:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers

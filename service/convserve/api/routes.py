@@ -1,0 +1,127 @@
+"""The one table of routes: method, path, handler, and what OpenAPI says of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from convserve.api import catalog, health, pages
+from convserve.api.operations import CODE, NAME, VERSION, answer, page, predict, raw, read
+from convserve.api.predict import predict as predict_handler
+from convserve.api.schemas import COMPONENTS, Object
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handler: Handler
+    document: Object
+
+
+LIVE = answer("The process answers.", "Live")
+READY = answer("Every required model may be asked.", "Ready")
+UNREADY = ("draining", "model_not_ready")
+PREDICT = "/v1/models/{name}/predict"
+PREDICT_VERSION = "/v1/models/{name}/versions/{version}/predict"
+
+
+def _get(path: str, handler: Handler, document: Object) -> Operation:
+    return Operation("GET", path, handler, document)
+
+
+# The hot routes first: the router tries them in order.
+TABLE = (
+    Operation("POST", PREDICT, predict_handler, predict("predict", NAME)),
+    Operation("POST", PREDICT_VERSION, predict_handler, predict("predictVersion", NAME, VERSION)),
+    _get(
+        "/v1/models",
+        catalog.models,
+        read("models", "models", "List the models", answer("All models.", "Models")),
+    ),
+    _get(
+        "/v1/models/{name}",
+        catalog.card,
+        read(
+            "model",
+            "models",
+            "The card of a model",
+            answer("The model and its manifest.", "Card"),
+            "model_not_found",
+            path=NAME,
+        ),
+    ),
+    _get("/v2/health/live", health.live, read("live", "health", "Is the process alive?", LIVE)),
+    _get(
+        "/v2/health/ready",
+        health.ready,
+        read("ready", "health", "May it be asked?", READY, *UNREADY),
+    ),
+    _get("/livez", health.live, read("livez", "health", "Same as /v2/health/live", LIVE)),
+    _get(
+        "/readyz",
+        health.ready,
+        read("readyz", "health", "Same as /v2/health/ready", READY, *UNREADY),
+    ),
+    _get(
+        "/healthz",
+        health.ready,
+        read("healthz", "health", "Same as /v2/health/ready", READY, *UNREADY),
+    ),
+    _get(
+        "/metrics",
+        health.metrics,
+        read("metrics", "health", "Metrics for Prometheus", raw("Metrics.", "text/plain")),
+    ),
+    _get("/", pages.index, read("index", "pages", "Where to go", page("Links.", "Index"))),
+    _get("/docs", pages.docs, read("docs", "pages", "This document, to read", page("Routes."))),
+    _get(
+        "/problems/{code}",
+        pages.problem,
+        read(
+            "problem",
+            "pages",
+            "Cause and remedy of a problem",
+            page("The problem.", "ProblemType"),
+            "not_found",
+            path=CODE,
+        ),
+    ),
+    _get(
+        "/openapi.json",
+        pages.openapi,
+        read("openapi", "pages", "This document", raw("OpenAPI 3.1.", "application/json")),
+    ),
+)
+
+
+def routes() -> list[BaseRoute]:
+    """Return the table as Starlette routes."""
+    return [Route(entry.path, entry.handler, methods=[entry.method]) for entry in TABLE]
+
+
+@cache
+def document() -> Object:
+    """Return the OpenAPI document of the table."""
+    paths: Object = {}
+    for entry in TABLE:
+        paths.setdefault(entry.path, {})[entry.method.lower()] = entry.document
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "convserve",
+            "version": version("convserve"),
+            "description": "Serves convolutional networks.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": COMPONENTS},
+    }

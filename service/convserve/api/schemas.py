@@ -1,0 +1,167 @@
+"""The OpenAPI schemas: written by hand, because the routes are raw."""
+
+from typing import Any
+
+from convserve.api.problems import PROBLEMS
+
+Object = dict[str, Any]
+
+TOP_K: Object = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "How many labels `top` lists; at most the number of labels.",
+}
+BASE64: Object = {
+    "type": "string",
+    "description": "The encoded image (JPEG, PNG, WebP, BMP, GIF, TIFF) as base64 or data URL.",
+}
+INSTANCE: Object = {
+    "oneOf": [
+        {"type": "string", "description": "A text, or an image as base64 or data URL."},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["text"],
+            "properties": {"text": {"type": "string", "minLength": 1}},
+        },
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["image"],
+            "properties": {"image": BASE64},
+        },
+    ]
+}
+
+
+def ref(name: str) -> Object:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _one_of(key: str, value: Object) -> Object:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [key],
+        "properties": {key: value, "top_k": TOP_K},
+    }
+
+
+def _object(required: str, /, **properties: Object) -> Object:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _nullable(kind: str, description: str) -> Object:
+    return {"type": [kind, "null"], "description": description}
+
+
+STRING: Object = {"type": "string"}
+PROBABILITY: Object = {"type": "number", "minimum": 0, "maximum": 1}
+STATE: Object = {"enum": ["available", "loading", "ready", "failed"]}
+MODEL: Object = _object(
+    "name title task modality required version state reason versions",
+    name=STRING,
+    title=_nullable("string", "What a person calls it."),
+    task=_nullable("string", "What it does, e.g. classification."),
+    modality=_nullable("string", "What it takes: image or text."),
+    required={"type": "boolean", "description": "The service is ready only when this model is."},
+    version={"type": "string", "description": "The latest version."},
+    state=STATE,
+    reason=_nullable("string", "Why the model is not served, if it failed."),
+    versions={"type": "array", "items": ref("Version")},
+)
+
+COMPONENTS: dict[str, Object] = {
+    "PredictRequest": {
+        "oneOf": [
+            _one_of("text", {"type": "string", "minLength": 1}),
+            _one_of("image", BASE64),
+            _one_of("instances", {"type": "array", "minItems": 1, "items": INSTANCE}),
+        ]
+    },
+    "PredictForm": {
+        "type": "object",
+        "description": "One or several fields of one kind; `file` and `files` are raw images for "
+        "an image model, UTF-8 text for a text model.",
+        "properties": {
+            "image": {"type": "string", "format": "binary"},
+            "file": {"type": "string", "format": "binary"},
+            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "text": {"type": "string"},
+            "top_k": TOP_K,
+        },
+    },
+    "Ranked": _object("label probability", label=STRING, probability=PROBABILITY),
+    "Prediction": _object(
+        "label probability top",
+        label={"type": "string", "description": "The most probable label."},
+        probability=PROBABILITY,
+        top={"type": "array", "items": ref("Ranked"), "description": "Most probable first."},
+        set={
+            "type": "array",
+            "items": STRING,
+            "description": "Conformal set: holds the true label with the coverage that the "
+            "model's card states.",
+        },
+        truncated={"type": "boolean", "description": "The text was longer than the model reads."},
+        unknown_characters={
+            "type": "integer",
+            "description": "Characters, white space aside, that the model does not know.",
+        },
+    ),
+    "Predictions": _object(
+        "model version predictions",
+        model=STRING,
+        version=STRING,
+        predictions={"type": "array", "items": ref("Prediction")},
+    ),
+    "Version": _object(
+        "version state reason",
+        version=STRING,
+        state=STATE,
+        reason=_nullable("string", "Why it is not served, if it failed."),
+    ),
+    "Model": MODEL,
+    "Models": _object("models", models={"type": "array", "items": ref("Model")}),
+    "Card": {
+        "allOf": [
+            ref("Model"),
+            _object("manifest", manifest=_nullable("object", "The artifact's manifest.")),
+        ]
+    },
+    "Live": _object("live", live={"const": True}),
+    "Ready": _object("ready live", ready={"const": True}, live={"const": True}),
+    "Index": _object("service models docs openapi metrics", service=STRING),
+    "ProblemType": _object(
+        "code status title cause remedy",
+        code=STRING,
+        status={"type": "integer"},
+        title=STRING,
+        cause=STRING,
+        remedy=STRING,
+    ),
+    "Problem": _object(
+        "type title status detail instance code request_id errors error",
+        type={"type": "string", "format": "uri-reference", "description": "Page on the problem."},
+        title=STRING,
+        status={"type": "integer"},
+        detail=STRING,
+        instance={"type": "string", "description": "The path that was asked."},
+        code={"enum": list(PROBLEMS)},
+        request_id=STRING,
+        errors={
+            "type": "array",
+            "items": _object(
+                "pointer code detail",
+                pointer={
+                    "type": "string",
+                    "description": "JSON pointer into the body, or ?name for a query parameter.",
+                },
+                code=STRING,
+                detail=STRING,
+            ),
+        },
+        error={"type": "string", "description": "Same as detail, for OIP clients."},
+    ),
+}

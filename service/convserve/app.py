@@ -1,0 +1,53 @@
+"""The composition root: settings in, application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from convserve.api import problems, routes
+from convserve.api.middleware import BodyLimit, Envelope
+from convserve.errors import ConvserveError
+from convserve.repository import Repository
+from convserve.settings import Settings
+from convserve.telemetry import Telemetry
+
+
+class Application(FastAPI):
+    """FastAPI with our raw routes and their document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return routes.document()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; it loads the models when it starts and drains when it stops."""
+    app = Application(
+        title="convserve",
+        openapi_url=None,
+        redirect_slashes=False,
+        routes=routes.routes(),
+        lifespan=_lifespan,
+        middleware=[
+            Middleware(Envelope),
+            Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
+        ],
+        exception_handlers={ConvserveError: problems.handle, HTTPException: problems.handle},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.state.settings = settings
+    app.state.telemetry = Telemetry()
+    app.state.repository = Repository(settings, app.state.telemetry)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    repository: Repository = app.state.repository
+    await repository.start()
+    yield
+    await repository.close()

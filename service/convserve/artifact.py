@@ -1,0 +1,352 @@
+"""The artifact: what its manifest may say, and how a directory is proved to be one.
+
+The contract is models/store/artifact.schema.json; the classes below accept and refuse the same.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from convserve.errors import InvalidArtifact
+
+RE_EXPORT = "export the artifact again, or restore the file from where it was exported"
+
+
+def _whole(value: object) -> object:
+    # JSON Schema knows one kind of number: 1.0 is an integer.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"{twice!r} is listed twice")
+    return values
+
+
+Integer = Annotated[int, BeforeValidator(_whole)]
+Count = Annotated[Integer, Field(ge=0)]
+Positive = Annotated[Integer, Field(ge=1)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RelativePath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
+]
+Axes = tuple[Positive, ...]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64", "BYTES",
+]  # fmt: skip
+
+
+class Fact(BaseModel):
+    """Part of a manifest: nothing unknown, nothing converted, nothing null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _no_nulls(self) -> "Fact":
+        nulls = [name for name in self.model_fields_set if getattr(self, name) is None]
+        if nulls:
+            raise ValueError(f"{nulls[0]!r} is null: leave it out")
+        return self
+
+
+class Architecture(Fact):
+    """The network family and its size."""
+
+    name: Text
+    parameters: Count | None = None
+    macs: Count | None = None
+    paper: Text | None = None
+    arguments: dict[str, Any] | None = None
+
+
+class Dataset(Fact):
+    """What the model was trained on."""
+
+    name: Text
+    licence: Text | None = None
+    source: Text | None = None
+    variant: Literal["official", "packed"] | None = None
+    n: dict[str, Count] | None = None
+    checksum: dict[str, Sha256] | None = None
+
+
+class Graph(Fact):
+    """One ONNX file."""
+
+    file: RelativePath
+    sha256: Sha256
+    bytes: Count | None = None
+    opset: Positive | None = None
+
+
+class Graphs(Fact):
+    """The ONNX files by role; `predict` is the one that is served."""
+
+    predict: Graph
+    int8: Graph | None = None
+    explain: Graph | None = None
+    encoder: Graph | None = None
+    step: Graph | None = None
+
+
+class Tensor(Fact):
+    """An input or output of the graph; −1 is a dynamic axis, the first axis is the batch."""
+
+    name: Text
+    datatype: Datatype
+    shape: Annotated[tuple[Annotated[Integer, Field(ge=-1)], ...], Field(min_length=1)]
+
+
+class Decode(Fact):
+    """Image bytes → RGB uint8 [H,W,3], upright, over white."""
+
+    op: Literal["decode"]
+
+
+class Resize(Fact):
+    """The shorter side to so many pixels."""
+
+    op: Literal["resize"]
+    shorter: Positive
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bilinear"
+
+
+class CenterCrop(Fact):
+    """The middle [height, width]."""
+
+    op: Literal["center_crop"]
+    size: tuple[Positive, Positive]
+
+
+class Lowercase(Fact):
+    """Unicode lower case."""
+
+    op: Literal["lowercase"]
+
+
+class Characters(Fact):
+    """Text → int64 [length]."""
+
+    op: Literal["characters"]
+    alphabet: Text
+    length: Positive
+    reverse: bool = False
+
+
+Step = Annotated[Decode | Resize | CenterCrop | Lowercase | Characters, Field(discriminator="op")]
+
+
+class Preprocess(Fact):
+    """How raw bytes become the graph's input."""
+
+    modality: Literal["image", "text"]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+
+class Collate(Fact):
+    """How inputs join a batch."""
+
+    kind: Literal["stack"]
+
+
+class Conformal(Fact):
+    """Labels at least as probable as the threshold form a set of the stated coverage."""
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    threshold: Probability
+
+
+class Postprocess(Fact):
+    """How the graph's output becomes an answer."""
+
+    kind: Literal["classification"]
+    labels: Annotated[tuple[Text, ...], Field(min_length=2), AfterValidator(_distinct)]
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    conformal: Conformal | None = None
+
+
+class Metric(Fact):
+    """A measured figure, with its n and its 95 % interval."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+    value: float
+    n: Positive
+    interval: tuple[float, float] | None = None
+    split: Text
+    model: Text | None = None
+
+
+class Golden(Fact):
+    """A raw input and the probabilities that the training side computed for it."""
+
+    input: RelativePath
+    sha256: Sha256
+    media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]+$")]
+    licence: Text | None = None
+    note: Text | None = None
+    expected: Annotated[dict[str, Probability], Field(min_length=1)]
+    tolerance: Annotated[float, Field(gt=0, le=0.1)]
+
+
+class Limits(Fact):
+    """What the model was made for."""
+
+    max_batch_size: Positive | None = None
+    max_length: Positive | None = None
+    max_pixels: Positive | None = None
+
+
+class Layer(Fact):
+    """A row of the pyramid: one layer and what it sees."""
+
+    layer: Text
+    kind: Text
+    kernel: Axes
+    stride: Axes
+    padding: tuple[tuple[Integer, Integer], ...]
+    dilation: Axes
+    shape: Axes
+    receptive_field: Axes
+    jump: tuple[Annotated[float, Field(gt=0)], ...]
+    parameters: Count
+    macs: Count
+
+
+class Manifest(Fact):
+    """The card of an artifact, schema_version 1."""
+
+    schema_version: Annotated[Integer, Field(ge=1, le=1)]
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
+    version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+    title: Text | None = None
+    created: Text | None = None
+    architecture: Architecture | None = None
+    recipe: Text | None = None
+    revision: Text | None = None
+    environment: dict[str, str] | None = None
+    dataset: Dataset | None = None
+    task: Literal["classification"]
+    graphs: Graphs
+    inputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
+    preprocess: Preprocess
+    collate: Collate = Collate(kind="stack")
+    postprocess: Postprocess
+    metrics: tuple[Metric, ...] = ()
+    baselines: tuple[Metric, ...] = ()
+    goldens: Annotated[tuple[Golden, ...], Field(min_length=1)]
+    limits: Limits = Limits()
+    pyramid: tuple[Layer, ...] = ()
+    licence: Text | None = None
+    notes: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A directory whose every file is what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file that is served."""
+        return self.path / self.manifest.graphs.predict.file
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read the artifact in the directory `<id>/<version>` and check every digest.
+
+    Raises InvalidArtifact naming the file and the remedy.
+    """
+    manifest = read_manifest(path)
+    directory = path.resolve()
+    for claimed, actual in (("id", directory.parent.name), ("version", directory.name)):
+        stated = getattr(manifest, claimed)
+        if stated != actual:
+            raise InvalidArtifact(
+                f"{path / 'manifest.json'} says {claimed} {stated!r}, its directory {actual!r}",
+                f"rename the directory to {manifest.id}/{manifest.version}",
+            )
+    for file, digest in _files(manifest):
+        _check_digest(path, file, digest)
+    return Artifact(path, manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest in the directory `path`, its signature first; raises InvalidArtifact."""
+    file = path / "manifest.json"
+    content = _read(file)
+    _check_signature(file, content)
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the manifest"
+        raise InvalidArtifact(
+            f"{file}: {place}: {first['msg']}",
+            "write it as models/store/artifact.schema.json says, then sign it again",
+        ) from None
+
+
+def _check_signature(file: Path, content: bytes) -> None:
+    signature = file.with_suffix(".sha256")
+    make = (
+        f"if {file.name} is as you mean it, sign it: "
+        f"cd {file.parent} && sha256sum {file.name} > {signature.name}"
+    )
+    if not signature.is_file():
+        raise InvalidArtifact(f"{signature} is missing", make)
+    stated = _read(signature).decode("ascii", "replace").split()
+    if stated != [hashlib.sha256(content).hexdigest(), file.name]:
+        raise InvalidArtifact(f"{file} does not have the digest in {signature}", make)
+
+
+def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for role in Graphs.model_fields:
+        graph: Graph | None = getattr(manifest.graphs, role)
+        if graph is not None:
+            yield graph.file, graph.sha256
+    for golden in manifest.goldens:
+        yield golden.input, golden.sha256
+
+
+def _check_digest(root: Path, name: str, digest: str) -> None:
+    file = root / name
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise InvalidArtifact(f"{file} leads out of the artifact", "copy the file into it")
+    with _reading(file), file.open("rb") as stream:
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if actual != digest:
+        raise InvalidArtifact(f"{file} does not have the digest in the manifest", RE_EXPORT)
+
+
+def _read(file: Path) -> bytes:
+    with _reading(file):
+        return file.read_bytes()
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidArtifact(f"{file} cannot be read: {error.strerror}", RE_EXPORT) from None

@@ -1,0 +1,104 @@
+"""The CPU budget: how many cores this process may really use, and how to spend them.
+
+A container sees all cores of its host but is throttled to its quota. What binds a process is
+its scheduler affinity ∩ cpuset ∩ CFS quota, the last two of its own control group and of every
+group above it that can be seen (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`; see the kernel's
+Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBudget:
+    """So many `cores` (may be a fraction) for that `reason`, spent on executors.
+
+    Executors are single-threaded: runs side by side beat one run on all threads on nearly
+    every model and machine that was measured.
+    """
+
+    cores: float
+    reason: str
+    executors: int
+    threads_per_executor: int = 1
+
+
+def cpu_budget(
+    override: float | None = None, *, root: Path = Path("/"), affinity: set[int] | None = None
+) -> CpuBudget:
+    """Detect the cores of this process, or take `override` cores instead.
+
+    `root` holds `proc` and `sys`; `affinity` is the set of CPUs that the scheduler allows, by
+    default this process's own. Raises ValueError unless `override` is a number above 0.
+    """
+    if override is not None and not 0 < override < math.inf:
+        raise ValueError(f"CPU cores must be above 0, not {override}; unset means detected")
+    cores, cause = min(_limits(root, affinity or _affinity()), key=lambda limit: limit[0])
+    if override is not None:
+        cores, cause = override, f"set by configuration; {cores:g} allowed by {cause}"
+    executors = max(1, math.floor(cores))
+    reason = f"{cores:g} CPU cores ({cause}), hence {executors} single-threaded executor(s)"
+    return CpuBudget(cores, reason, executors)
+
+
+def _affinity() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _limits(root: Path, affinity: set[int]) -> Iterator[tuple[float, str]]:
+    yield float(len(affinity)), "scheduler affinity"
+    for group in _groups(root):
+        if cpus := _cpuset(group) & affinity:
+            yield float(len(cpus)), f"cpuset of {group}"
+        if quota := _quota(group):
+            yield quota, f"CPU quota of {group}, {len(affinity)} visible"
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """The process's control groups, each followed by those above it.
+
+    Inside a container the path may be the host's, while the container's own group is mounted
+    at the top: what does not exist below the mount is passed over by the readers.
+    """
+    text = _read(root / "proc/self/cgroup")
+    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", text, re.MULTILINE):
+        names = [part for part in path.split("/") if part not in {"", ".."}]
+        for mount in _mounts(controllers):
+            top = root / "sys/fs/cgroup" / mount
+            yield from (top.joinpath(*names[:depth]) for depth in range(len(names), -1, -1))
+
+
+def _mounts(controllers: str) -> list[str]:
+    """Where a hierarchy is mounted: v2 has no controllers listed, v1 has one or several."""
+    return [controllers, *controllers.split(",")] if controllers else ["", "unified"]
+
+
+def _quota(group: Path) -> float | None:
+    """Cores by CFS quota; None if there is no limit ("max" in v2, -1 in v1)."""
+    v2 = _read(group / "cpu.max").split()
+    v1 = [_read(group / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")]
+    for numbers in (v2, v1):
+        if len(numbers) == 2 and all(number.isdecimal() and int(number) for number in numbers):
+            return int(numbers[0]) / int(numbers[1])
+    return None
+
+
+def _cpuset(group: Path) -> set[int]:
+    """The CPUs of a list such as "0-3,8"; empty if the group has none."""
+    text = _read(group / "cpuset.cpus.effective") or _read(group / "cpuset.effective_cpus")
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", text)
+    return {cpu for low, high in ranges for cpu in range(int(low), int(high or low) + 1)}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

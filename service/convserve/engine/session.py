@@ -1,0 +1,121 @@
+"""One ONNX graph, ready to run. The only file that knows ONNX Runtime."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from convserve.engine import Arrays
+from convserve.errors import InvalidArtifact
+
+DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+"""ONNX Runtime's type names → the datatypes of the Open Inference Protocol."""
+
+REMEDIES = {
+    "External data path does not exist": "put the external data file beside the model",
+    "External data path": "keep external data inside the model's own directory",
+    "official released onnx opset": "export it with a lower opset, or install a newer onnxruntime",
+    "model IR version": "export it for an older IR version, or install a newer onnxruntime",
+    "Protobuf parsing failed": "the file is damaged or not ONNX: restore it, or export it again",
+    "No graph was found": "the file is empty or not ONNX: restore it, or export it again",
+    "No Op registered": "export it with operators of the ONNX standard",
+    "is not a registered function/op": "export it with operators of the ONNX standard",
+    "NOT_IMPLEMENTED": "export it with operators and types that the CPU provider implements",
+}
+"""What ONNX Runtime's message contains → how to mend the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, Open Inference Protocol datatype and shape (-1: any length) of one tensor."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Session:
+    """An ONNX graph on the CPU, with `threads` threads to each run.
+
+    `run` may be called from several threads at once. With `threads=1` each call computes on the
+    thread that made it, so that n executors share one session and one copy of the weights.
+    Raises InvalidArtifact if the file is missing or is no graph that can be served.
+    """
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._session = _load(path, threads)
+        self.inputs = [_spec(path, node) for node in self._session.get_inputs()]
+        self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
+        self._output_names = [spec.name for spec in self.outputs]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return the outputs for `inputs`, arrays as `inputs` and `outputs` specify them.
+
+        What ONNX Runtime cannot run (a wrong shape, say) raises its own exception.
+        """
+        values = self._session.run(self._output_names, inputs)
+        return dict(zip(self._output_names, values, strict=True))
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Never the defaults: they count the host's cores, not ours, and pin threads to them.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads burn the CPU that the other executors and the event loop need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    # The memory arena stays on: with fixed shapes and a bounded batch it stops growing after the
+    # largest batch, and runs allocate nothing.
+    return options
+
+
+def _load(path: Path, threads: int) -> ort.InferenceSession:
+    if not path.is_file():
+        raise InvalidArtifact(f"{path} is not a file", "restore it, or export the model again")
+    try:
+        return ort.InferenceSession(
+            path, sess_options=_options(threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise InvalidArtifact(f"{path} does not load: {error}", _remedy(str(error))) from error
+
+
+def _remedy(message: str) -> str:
+    known = (remedy for symptom, remedy in REMEDIES.items() if symptom in message)
+    return next(known, "export the model again and run it with onnxruntime before serving it")
+
+
+def _spec(path: Path, node: ort.NodeArg) -> TensorSpec:
+    if node.type not in DATATYPES:
+        raise InvalidArtifact(
+            f"{path}: {node.name!r} is a {node.type}",
+            f"export a graph whose inputs and outputs are of {', '.join(DATATYPES)}",
+        )
+    return TensorSpec(node.name, DATATYPES[node.type], _shape(node.shape))
+
+
+def _shape(dims: Sequence[Any]) -> tuple[int, ...]:
+    """Named and unnamed dynamic axes, whatever ONNX Runtime calls them, are -1."""
+    return tuple(dim if isinstance(dim, int) else -1 for dim in dims)

@@ -1,0 +1,42 @@
+"""Probabilities → label, the most probable labels, and the conformal set."""
+
+import math
+from heapq import nlargest
+from typing import Any
+
+from numpy.typing import NDArray
+
+from convserve.artifact import Manifest
+from convserve.errors import InferenceFailed
+
+DIGITS = 6  # of a probability: what float32 resolves
+TOP_K = 5
+
+
+class Classification:
+    """One row of probabilities [labels] → an answer."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.labels = manifest.postprocess.labels
+        self._output = manifest.outputs[0].name
+        conformal = manifest.postprocess.conformal
+        self._threshold = conformal.threshold if conformal else None
+
+    def row(self, outputs: dict[str, NDArray[Any]]) -> list[float]:
+        """Return the probabilities; raises InferenceFailed if one is not a number."""
+        probabilities: list[float] = outputs[self._output].tolist()
+        if not all(map(math.isfinite, probabilities)):
+            raise InferenceFailed("the model gave a probability that is not a number")
+        return probabilities
+
+    def answer(self, outputs: dict[str, NDArray[Any]], top_k: int | None) -> dict[str, object]:
+        """Return label, probability, top (most probable first) and, if calibrated, set."""
+        row = self.row(outputs)
+        best = nlargest(top_k or TOP_K, range(len(row)), key=row.__getitem__)
+        top = [{"label": self.labels[i], "probability": round(row[i], DIGITS)} for i in best]
+        answer: dict[str, object] = {**top[0], "top": top}
+        if self._threshold is not None:
+            members = [i for i in range(len(row)) if row[i] >= self._threshold]
+            members.sort(key=row.__getitem__, reverse=True)
+            answer["set"] = [self.labels[i] for i in members]
+        return answer

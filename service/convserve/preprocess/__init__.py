@@ -1,0 +1,19 @@
+"""Raw bytes → arrays: one module per modality, found through this table."""
+
+from collections.abc import Callable
+
+from convserve.artifact import Manifest
+from convserve.preprocess.image import ImagePreprocess
+from convserve.preprocess.prepared import Preprocess
+from convserve.preprocess.text import TextPreprocess
+from convserve.settings import Settings
+
+MODALITIES: dict[str, Callable[[Manifest, Settings], Preprocess]] = {
+    "image": ImagePreprocess,
+    "text": TextPreprocess,
+}
+
+
+def build(manifest: Manifest, settings: Settings) -> Preprocess:
+    """Return the preprocessing that `manifest` states; InvalidArtifact if it cannot work."""
+    return MODALITIES[manifest.preprocess.modality](manifest, settings)

@@ -1,0 +1,178 @@
+"""Encoded images → RGB arrays, as the steps of the manifest say (kernels: docs/api.md)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from convserve.artifact import CenterCrop, Decode, Manifest, Resize
+from convserve.errors import (
+    ConvserveError,
+    InputTooLarge,
+    InvalidArtifact,
+    InvalidInput,
+    UnsupportedMedia,
+)
+from convserve.preprocess.prepared import SMALL, Pending, Prepared
+from convserve.settings import Settings
+
+# Naming the plugins keeps Pillow from importing all of its forty.
+FORMATS = [
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+        BmpImagePlugin.BmpImageFile,
+        GifImagePlugin.GifImageFile,
+        TiffImagePlugin.TiffImageFile,
+    )
+]
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+MAX_ASPECT = 100  # the longer side is resized in proportion: a line would become a wall
+
+
+def decode(image: Image.Image, step: Decode) -> Image.Image:
+    """Return the first frame, upright, over white, as 8-bit RGB."""
+    image.load()
+    # The pixels are read: damaged EXIF only leaves them as they lie.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colours = image.convert("RGBA")
+    paper = Image.new("RGBA", colours.size, "white")
+    return Image.alpha_composite(paper, colours).convert("RGB")
+
+
+def resize(image: Image.Image, step: Resize) -> Image.Image:
+    """Return the image with its shorter side `shorter` pixels long, antialiased."""
+    shorter = min(image.size)
+    size = image.width * step.shorter // shorter, image.height * step.shorter // shorter
+    return image.resize(size, Image.Resampling[step.filter.upper()])
+
+
+def center_crop(image: Image.Image, step: CenterCrop) -> Image.Image:
+    """Return the middle; InvalidInput if the image is smaller than that."""
+    height, width = step.size
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    if left < 0 or top < 0:
+        raise InvalidInput(
+            f"the image is {image.width}×{image.height} pixels; "
+            f"this model needs at least {width}×{height}"
+        )
+    return image.crop((left, top, left + width, top + height))
+
+
+STEPS: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
+    "decode": decode,
+    "resize": resize,
+    "center_crop": center_crop,
+}
+
+
+class ImagePreprocess:
+    """Encoded image → {input: uint8 [H,W,3]}."""
+
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        steps = manifest.preprocess.steps
+        if [step.op == "decode" for step in steps] != [True] + [False] * (len(steps) - 1):
+            raise InvalidArtifact(
+                "preprocess.steps of an image model must decode once, first",
+                'begin them with {"op": "decode"}',
+            )
+        unknown = [step.op for step in steps if step.op not in STEPS]
+        if unknown:
+            raise InvalidArtifact(
+                f"preprocess.steps: {unknown[0]!r} does not work on images",
+                f"use {', '.join(STEPS)}",
+            )
+        self._steps = steps
+        self._input = manifest.inputs[0]
+        own_limit = manifest.limits.max_pixels or settings.max_pixels
+        self._max_pixels = min(settings.max_pixels, own_limit)
+
+    def peek(self, data: bytes) -> Pending:
+        """Read the header of the encoded image `data`."""
+        if len(data) > SMALL:
+            return Pending(large=True, finish=lambda: self._prepare(self._open(data)))
+        image = self._open(data)
+        return Pending(image.width * image.height > SMALL, partial(self._prepare, image))
+
+    def _open(self, data: bytes) -> Image.Image:
+        if not data:
+            raise InvalidInput("the image is empty: no bytes were sent")
+        with _blaming_the_image(data):
+            image = Image.open(BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > self._max_pixels:
+            raise InputTooLarge(
+                f"the image is {width}×{height} pixels; at most {self._max_pixels:,} are taken"
+            )
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise InvalidInput(
+                f"the image is {width}×{height} pixels; "
+                f"one side may be at most {MAX_ASPECT} times the other"
+            )
+        return image
+
+    def _prepare(self, image: Image.Image) -> Prepared:
+        with _blaming_the_image(b""):
+            for step in self._steps:
+                image = STEPS[step.op](image, step)
+            pixels = np.asarray(image)
+        self._check_shape(pixels.shape)
+        return Prepared({self._input.name: pixels}, {})
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        wanted = self._input.shape[1:]
+        if len(wanted) != len(shape) or any(
+            size not in (-1, actual) for size, actual in zip(wanted, shape, strict=True)
+        ):
+            raise InvalidInput(
+                f"the image has {shape[1]}×{shape[0]} pixels after preprocessing; "
+                f"this model takes [height, width, channels] = {list(wanted)}"
+            )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return 16-bit grey as 8-bit grey: the high byte, as Pillow reads 16-bit colour."""
+    if image.mode == "F":
+        raise InvalidInput("the image has floating-point samples; send 8 or 16 bits per sample")
+    if not image.mode.startswith("I"):
+        return image
+    samples = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray((samples >> 8).astype(np.uint8))
+
+
+@contextmanager
+def _blaming_the_image(data: bytes) -> Iterator[None]:
+    """Turn whatever a decoder stumbles over into the caller's error."""
+    try:
+        yield
+    except ConvserveError:
+        raise
+    except UnidentifiedImageError:
+        if data.startswith(BEGINNINGS):
+            raise InvalidInput("the image has a broken or truncated header") from None
+        raise UnsupportedMedia("the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputTooLarge(f"the image has too many pixels: {error}") from None
+    # Decoders fed with garbage raise anything from SyntaxError to struct.error.
+    except Exception as error:
+        raise InvalidInput(f"the image cannot be decoded: {str(error)[:200]}") from error

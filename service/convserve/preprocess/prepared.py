@@ -1,0 +1,37 @@
+"""What every modality's preprocessing takes and gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+# Above this many bytes or pixels, handing the work to a thread costs less than what it
+# holds up on the event loop.
+SMALL = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One input: arrays by name, without batch axis, and facts that the caller is told."""
+
+    inputs: dict[str, NDArray[Any]]
+    facts: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Work that is still to be done, and whether it is large enough for a thread of its own."""
+
+    large: bool
+    finish: Callable[[], Prepared]
+
+
+class Preprocess(Protocol):
+    """The byte work in front of a model."""
+
+    def peek(self, data: bytes) -> Pending:
+        """Refuse what can be refused unread; `finish` of the result does the rest.
+
+        Both raise InvalidInput, InputTooLarge or UnsupportedMedia.
+        """

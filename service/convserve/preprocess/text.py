@@ -1,0 +1,79 @@
+"""Text → ids, as the steps of the manifest say (kernels: docs/api.md)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convserve.artifact import Characters, Manifest
+from convserve.errors import InvalidArtifact, InvalidInput
+from convserve.preprocess.prepared import SMALL, Pending, Prepared
+from convserve.settings import Settings
+
+STEPS: dict[str, Callable[[str], str]] = {"lowercase": str.lower}
+BLANK = -1
+
+
+class Alphabet:
+    """The `characters` step: one lookup per character, by code point."""
+
+    def __init__(self, step: Characters) -> None:
+        self._length = step.length
+        self._order = -1 if step.reverse else 1
+        # One place beyond the largest known code point stands for all that are larger.
+        size = max(map(ord, step.alphabet)) + 2
+        self._ids = np.array([BLANK * chr(code).isspace() for code in range(size)], np.int64)
+        for position, character in reversed(list(enumerate(step.alphabet, start=1))):
+            self._ids[ord(character)] = position
+
+    def __call__(self, text: str) -> tuple[NDArray[np.int64], int]:
+        """Return ids [length] and how many characters are unknown, white space aside."""
+        kept = text[: self._length].encode("utf-32-le")
+        codes = np.minimum(np.frombuffer(kept, np.uint32), len(self._ids) - 1)
+        found = self._ids[codes]
+        ids = np.zeros(self._length, np.int64)
+        ids[: len(found)] = np.maximum(found, 0)[:: self._order]
+        return ids, int(np.count_nonzero(found == 0))
+
+
+class TextPreprocess:
+    """UTF-8 text → {input: int64 [length]}; tells `truncated` and `unknown_characters`."""
+
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        *words, last = manifest.preprocess.steps
+        if not isinstance(last, Characters) or any(step.op not in STEPS for step in words):
+            raise InvalidArtifact(
+                "preprocess.steps of a text model must end with characters, the only one that "
+                "makes arrays",
+                f"use {', '.join(STEPS)} and then, once, characters",
+            )
+        self._words = [STEPS[step.op] for step in words]
+        self._length = last.length
+        self._alphabet = Alphabet(last)
+        self._input = manifest.inputs[0].name
+
+    def peek(self, data: bytes) -> Pending:
+        """Leave everything for later: a text has no header."""
+        return Pending(len(data) > SMALL, partial(self._prepare, data))
+
+    def _prepare(self, data: bytes) -> Prepared:
+        text = _decode(data)
+        for step in self._words:
+            text = step(text)
+        ids, unknown = self._alphabet(text)
+        truncated = len(text) > self._length
+        facts: dict[str, object] = {"truncated": truncated, "unknown_characters": unknown}
+        return Prepared({self._input: ids}, facts)
+
+
+def _decode(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"the text is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}"
+        ) from None
+    if not text.strip():
+        raise InvalidInput("the text is empty")
+    return text

@@ -1,0 +1,228 @@
+"""The running service's view of the model store: discover, load, verify, readiness, drain."""
+
+import asyncio
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from convserve.artifact import Manifest, read_manifest
+from convserve.engine.cpu import cpu_budget
+from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
+from convserve.served_model import ServedModel, open_model
+from convserve.settings import Settings, suggestion
+from convserve.telemetry import Telemetry
+
+State = Literal["available", "loading", "ready", "failed"]
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
+MENDING_SECONDS = 60.0  # when to ask again for one that somebody has to mend
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Entry:
+    """One artifact of the store, and what became of it; `fault` says why it is not served."""
+
+    path: Path
+    manifest: Manifest | None = None
+    fault: str | None = None
+    model: ServedModel | None = None
+    loading: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """The model's name."""
+        return self.path.parent.name
+
+    @property
+    def version(self) -> str:
+        """The version's number, as text."""
+        return self.path.name
+
+    @property
+    def state(self) -> State:
+        """Where the artifact is on its way into service."""
+        if self.fault:
+            return "failed"
+        if self.model:
+            return "ready"
+        return "loading" if self.loading else "available"
+
+
+class Repository:
+    """All artifacts of the store; those required for ready are loaded at once, others on use."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._budget = cpu_budget(settings.cores)
+        self._decoders = ThreadPoolExecutor(math.ceil(self._budget.cores), "convserve-decode")
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._required: tuple[str, ...] = ()
+        self._fault: str | None = None
+        self._settled = asyncio.Event()
+        self._draining = False
+
+    async def start(self) -> None:
+        """Read the store and begin to load the required models; returns before they are ready."""
+        logger.info("CPU budget: %s", self._budget.reason)
+        self._telemetry.cpu_limit.set(self._budget.cores)
+        for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
+            self._entries.setdefault(entry.id, {})[entry.version] = entry
+        try:
+            self._required = self._settings.models or default_models(self._settings.store)
+        except InvalidArtifact as error:
+            self._fault = str(error)
+        self._required = self._required or tuple(self._entries)
+        self._starting = asyncio.create_task(self._load_required())
+
+    async def settled(self) -> None:
+        """Wait until every required model is ready or has failed."""
+        await self._settled.wait()
+
+    async def get(self, name: str, version: str | None = None) -> ServedModel:
+        """Return the model, latest version unless told; loads it if this is its first use.
+
+        Raises ModelNotFound, or ModelNotReady while a required one is loading or if it failed.
+        """
+        entry = self._find(name, version)
+        if entry.model is None:
+            await self._first_use(entry)
+        if entry.model is None:
+            raise ModelNotReady(f"{name} is not served: {entry.fault}", MENDING_SECONDS)
+        return entry.model
+
+    def versions(self, name: str) -> list[Entry]:
+        """Return all versions of a model, latest first; raises ModelNotFound."""
+        if name not in self._entries:
+            raise ModelNotFound(f"there is no model {name!r}{suggestion(name, self._entries)}")
+        found = self._entries[name]
+        return sorted(found.values(), key=lambda entry: int(entry.version), reverse=True)
+
+    def names(self) -> list[str]:
+        """Return the names of all models in the store."""
+        return sorted(self._entries)
+
+    def required(self, name: str) -> bool:
+        """Tell whether the service is ready only when this model is."""
+        return name in self._required
+
+    def check_ready(self) -> None:
+        """Raise Draining or ModelNotReady unless every required model may be asked."""
+        if self._draining:
+            raise Draining("the service is shutting down", max(1, self._settings.drain_seconds))
+        reasons = list(self._unready())
+        if reasons:
+            wait = MENDING_SECONDS if self._settled.is_set() else LOADING_SECONDS
+            raise ModelNotReady("; ".join(reasons), wait)
+
+    def begin_drain(self) -> None:
+        """Be not ready from now on, though requests are still answered."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Finish what was accepted and let everything go."""
+        self._draining = True
+        tasks = [entry.loading for entry in self._all() if entry.loading]
+        await asyncio.gather(self._starting, *tasks)
+        await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
+        self._decoders.shutdown()
+
+    def _all(self) -> Iterator[Entry]:
+        for versions in self._entries.values():
+            yield from versions.values()
+
+    def _find(self, name: str, version: str | None) -> Entry:
+        if version is None:
+            return self.versions(name)[0]
+        known = {entry.version: entry for entry in self.versions(name)}
+        if version not in known:
+            raise ModelNotFound(f"{name} has no version {version!r}; it has {', '.join(known)}")
+        return known[version]
+
+    def _unready(self) -> Iterator[str]:
+        if self._fault:
+            yield self._fault
+        if not self._required:
+            yield f"the store {self._settings.store} holds no artifact"
+        for name in self._required:
+            if name not in self._entries:
+                yield f"{name} is required, but the store {self._settings.store} does not hold it"
+            elif (entry := self.versions(name)[0]).fault:
+                yield f"{name} is not served: {entry.fault}"
+            elif entry.model is None:
+                yield f"{name} is loading"
+
+    async def _load_required(self) -> None:
+        latest = [self.versions(name)[0] for name in self._required if name in self._entries]
+        await asyncio.gather(*map(self._load, latest))
+        self._settled.set()
+        for reason in self._unready():
+            logger.error("not ready: %s", reason)
+
+    async def _first_use(self, entry: Entry) -> None:
+        if entry.loading and self.required(entry.id) and not entry.loading.done():
+            raise ModelNotReady(f"{entry.id} is loading", LOADING_SECONDS)
+        await asyncio.shield(self._load(entry))
+
+    def _load(self, entry: Entry) -> asyncio.Task[None]:
+        if entry.loading is None:
+            entry.loading = asyncio.create_task(self._open(entry))
+        return entry.loading
+
+    async def _open(self, entry: Entry) -> None:
+        if entry.fault:
+            return
+        try:
+            entry.model, verdict = await asyncio.to_thread(
+                open_model,
+                entry.path,
+                self._settings,
+                self._budget,
+                self._decoders,
+                self._telemetry,
+            )
+        except InvalidArtifact as error:
+            entry.fault = str(error)
+        except Exception as error:
+            logger.exception("%s cannot be loaded", entry.path)
+            entry.fault = f"unexpected {type(error).__name__}; the log has the details"
+        else:
+            logger.info(
+                "%s version %s is verified: %d goldens, largest difference %.2g",
+                entry.id,
+                entry.version,
+                verdict.goldens,
+                verdict.worst,
+            )
+
+
+def discover(store: Path) -> Iterator[Entry]:
+    """Find the artifacts `<id>/<version>` of a store; what is wrong with one is its `fault`."""
+    for path in sorted(store.glob("*/*/")):
+        if VERSION.fullmatch(path.name):
+            try:
+                yield Entry(path, manifest=read_manifest(path))
+            except InvalidArtifact as error:
+                yield Entry(path, fault=str(error))
+
+
+def default_models(store: Path) -> tuple[str, ...]:
+    """Return the names that `store.json` marks as default, none if there is no such file."""
+    file = store / "store.json"
+    if not file.exists():
+        return ()
+    try:
+        names = json.loads(file.read_bytes())["default"]
+        return tuple(map(str, names))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArtifact(
+            f"{file} cannot be read: {error!r}", 'write it as {"default": ["<model>", …]}'
+        ) from None

@@ -1,0 +1,76 @@
+"""The process around the application: listen, announce, drain on a signal, exit with 0."""
+
+import asyncio
+import math
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+
+from convserve.app import create_app
+from convserve.errors import ConvserveError
+from convserve.repository import Repository
+from convserve.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but a first SIGTERM or SIGINT makes the service not ready and drains it.
+
+    A second signal ends the drain, a third drops what is unfinished. Unlike uvicorn's own
+    server it does not raise the signal again at the end: a drained service ends with 0.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            root_path=settings.root_path,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        )
+        super().__init__(config)
+        self._repository: Repository = app.state.repository
+        self._drain_seconds = settings.drain_seconds
+        self._stop_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Be the signal handler: nothing but flags."""
+        if self._stop_at == math.inf:
+            self._repository.begin_drain()
+            self._stop_at = monotonic() + self._drain_seconds
+        else:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop; called ten times a second."""
+        return await super().on_tick(counter) or monotonic() >= self._stop_at
+
+    async def main_loop(self) -> None:
+        """Serve, and say so on stdout once it is settled what can be asked."""
+        announcement = asyncio.create_task(self._announce())
+        await super().main_loop()
+        announcement.cancel()
+
+    async def _announce(self) -> None:
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{self.config.root_path}"
+        print(f"convserve listens at {url}", flush=True)
+        await self._repository.settled()
+        try:
+            self._repository.check_ready()
+            print(f"convserve is ready at {url}", flush=True)
+        except ConvserveError as error:
+            print(f"convserve is not ready: {error.detail}", flush=True)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; returns the exit code."""
+    Server(settings).run()
+    return 0

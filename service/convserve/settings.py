@@ -1,0 +1,155 @@
+"""Settings of the service, in one class: command line > environment > file > default."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "CONVSERVE_"
+CONFIG = "CONVSERVE_CONFIG"
+# Read by other parts of the project; set beside ours, they are no typing errors.
+NEIGHBOURS = {CONFIG, "CONVSERVE_CACHE", "CONVSERVE_DATA", "CONVSERVE_RUNS", "CONVSERVE_GRPC_PORT"}
+
+
+class InvalidSettings(ValueError):
+    """A setting cannot be used; the message names it, where it came from, and what would do."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """How this deployment runs the models; facts about a model are in its manifest."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        "", pattern="^(/[^/]+)*$", description="Path prefix that a proxy in front strips."
+    )
+    store: Path = Field(Path("models/store"), description="Directory of the artifacts.")
+    models: Names = Field(
+        (),
+        description="Models required for ready, separated by commas; "
+        "none named: those that the store marks as default, else all.",
+    )
+    cores: float | None = Field(
+        None, gt=0, description="CPU cores to use; default: what affinity and cgroups allow."
+    )
+    max_batch_size: int = Field(8, ge=1, description="Most inputs that may share a run.")
+    queue_capacity: int = Field(
+        256, ge=1, description="Most inputs per model that may wait; more are refused with 429."
+    )
+    deadline_ms: int = Field(
+        10_000, ge=1, description="Deadline of a request that states none, in milliseconds."
+    )
+    drain_seconds: float = Field(
+        1.0, ge=0, description="How long to keep serving, not ready, after SIGTERM."
+    )
+    shutdown_seconds: float = Field(
+        30.0, gt=0, description="How long accepted requests may take to finish after that."
+    )
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
+    # Beyond this Pillow itself refuses (its guard against decompression bombs).
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=178_000_000, description="Largest image, in pixels."
+    )
+    max_instances: int = Field(64, ge=1, description="Most instances in one request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged; debug logs every request."
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", description="One JSON object a line, or text."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, strongest first."""
+        file = TomlConfigSettingsSource(settings_cls, os.environ.get(CONFIG))
+        return init_settings, env_settings, file
+
+
+def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings in force; `flags` are those of the command line.
+
+    Raises InvalidSettings, which tells every wrong setting at once.
+    """
+    flags = flags or {}
+    _refuse_unknown(os.environ)
+    _read_file()
+    try:
+        return Settings(**dict[str, Any](flags))
+    except ValidationError as error:
+        raise InvalidSettings(
+            "\n".join(_explain(entry, flags) for entry in error.errors())
+        ) from None
+
+
+def origin(name: str, flags: Mapping[str, object]) -> str:
+    """Return where the value of the setting `name` comes from."""
+    if name in flags:
+        return f"--{name.replace('_', '-')}"
+    if os.environ.get(variable := PREFIX + name.upper()):
+        return variable
+    return os.environ[CONFIG] if name in _read_file() else "default"
+
+
+def _read_file() -> dict[str, Any]:
+    path = os.environ.get(CONFIG)
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"{CONFIG} names {path}, which cannot be read: {error}") from None
+
+
+def _refuse_unknown(environ: Iterable[str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | NEIGHBOURS
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise InvalidSettings(
+            "\n".join(f"{name} is no setting{suggestion(name, known)}" for name in unknown)
+        )
+
+
+def _explain(entry: ErrorDetails, flags: Mapping[str, object]) -> str:
+    name = str(entry["loc"][0])
+    if entry["type"] == "extra_forbidden":
+        close = suggestion(name, Settings.model_fields)
+        return f"{os.environ.get(CONFIG)}: {name!r} is no setting{close}"
+    return f"{name} = {entry['input']!r} ({origin(name, flags)}): {entry['msg']}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` if a known word is close, else the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,171 @@
+"""What the service tells about itself: metrics, logs, and the timing of each request."""
+
+import logging
+import re
+import sys
+import uuid
+import warnings
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Literal
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)  # fmt: skip
+MODEL = ("model", "version")
+
+
+def request_id(offered: str | None) -> str:
+    """Return the caller's own request id if it is fit for headers and logs, else a new one."""
+    return offered if offered and SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+class Telemetry:
+    """The metrics of one service, in a registry of its own; times in seconds, sizes in bytes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter("requests", "Answered requests.", (*MODEL, "status"))
+        self.request_seconds = self._seconds("request", "Request, from its headers to its answer.")
+        self.preprocess_seconds = self._seconds("preprocess", "Raw bytes to arrays.")
+        self.queue_seconds = self._seconds("queue", "Waiting for a place in a batch.")
+        self.inference_seconds = self._seconds("inference", "Run of a batch.")
+        self.batch_size = Histogram(
+            "convserve_batch_size",
+            "Inputs that shared a run.",
+            MODEL,
+            buckets=[2**power for power in range(9)],
+            registry=self.registry,
+        )
+        self.queue_depth = self._gauge("queue_depth", "Inputs that wait.", MODEL)
+        self.rejected = self._counter("rejected", "Inputs without an answer.", (*MODEL, "reason"))
+        self.cancelled = self._counter("cancelled", "Inputs whose client left.", MODEL)
+        self.item_errors = self._counter("batch_item_errors", "Inputs the model failed on.", MODEL)
+        self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies in memory.")
+        self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
+        self.cpu_limit = self._gauge("cpu_limit_cores", "CPU cores that the service may use.")
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        name = f"convserve_{name}_duration_seconds"
+        return Histogram(name, text, MODEL, buckets=SECONDS, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"convserve_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"convserve_{name}", text, labels, registry=self.registry)
+
+
+class ModelMetrics:
+    """The metrics of one model; watches its batcher."""
+
+    def __init__(self, telemetry: Telemetry, model: str, version: str) -> None:
+        self._telemetry = telemetry
+        self.model, self.version = self._labels = model, version
+        self.request_seconds = telemetry.request_seconds.labels(*self._labels)
+        self.preprocess_seconds = telemetry.preprocess_seconds.labels(*self._labels)
+        self.queue_seconds = telemetry.queue_seconds.labels(*self._labels)
+        self._inference_seconds = telemetry.inference_seconds.labels(*self._labels)
+        self._batch_size = telemetry.batch_size.labels(*self._labels)
+        self._queue_depth = telemetry.queue_depth.labels(*self._labels)
+
+    def in_service(self, sha256: str) -> None:
+        """The model with this digest is in service from now on."""
+        self._telemetry.model_info.labels(*self._labels, sha256).set(1)
+
+    def answered(self, status: int, seconds: float) -> None:
+        """A request for the model was answered."""
+        self._telemetry.requests.labels(*self._labels, str(status)).inc()
+        self.request_seconds.observe(seconds)
+
+    def queue_depth(self, waiting: int) -> None:
+        """So many wait now."""
+        self._queue_depth.set(waiting)
+
+    def batch_started(self, size: int) -> None:
+        """A batch went to an executor."""
+        self._batch_size.observe(size)
+
+    def batch_finished(self, size: int, seconds: float) -> None:
+        """A batch came back."""
+        self._inference_seconds.observe(seconds)
+
+    def dropped(self, reason: str) -> None:
+        """One input ends without an answer."""
+        if reason == "cancelled":
+            self._telemetry.cancelled.labels(*self._labels).inc()
+        elif reason == "inference_failed":
+            self._telemetry.item_errors.labels(*self._labels).inc()
+        else:
+            self._telemetry.rejected.labels(*self._labels, reason).inc()
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request: its id, which model it turned out to be for, and where its time went."""
+
+    request_id: str
+    metrics: ModelMetrics | None = None
+    started: float = field(default_factory=perf_counter)
+    spans: dict[str, float] = field(default_factory=dict)
+    batch_size: int = 0
+
+    def span(self, name: str, seconds: float) -> None:
+        """Count a span; of instances side by side the slowest is what the caller waited for."""
+        self.spans[name] = max(self.spans.get(name, 0.0), seconds)
+
+    @property
+    def seconds(self) -> float:
+        """The time since the request came in."""
+        return perf_counter() - self.started
+
+    def server_timing(self) -> str:
+        """Return the Server-Timing header (W3C), in milliseconds."""
+        spans = {**self.spans, "total": self.seconds}
+        return ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in spans.items())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request_id and what `extra` adds."""
+
+    STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if identity := REQUEST_ID.get():
+            entry["request_id"] = identity
+        entry |= {key: value for key, value in vars(record).items() if key not in self.STANDARD}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry, default=str).decode()
+
+
+def configure_logging(level: str, style: Literal["json", "text"]) -> None:
+    """Send the process's logs to stderr; the one place that touches global logging."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if style == "json" else text)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # These narrate every bad request that the caller is told about anyway.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.getLogger("PIL").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Python remembers every different warning for ever, and Pillow's tell about callers' files.
+    warnings.filterwarnings("ignore", module=r"PIL\.")

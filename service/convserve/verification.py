@@ -1,0 +1,146 @@
+"""Proof, before a model is ready, that it answers as it did where it was trained."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from convserve.artifact import Artifact, Golden, Tensor
+from convserve.engine import Arrays
+from convserve.engine.session import Session, TensorSpec
+from convserve.errors import ConvserveError, InferenceFailed, InvalidArtifact
+from convserve.postprocess.classification import Classification
+from convserve.preprocess.prepared import Prepared, Preprocess
+
+SKEW = (
+    "re-export the artifact, or correct the manifest: its preprocessing or its labels are not "
+    "those that the model was trained with"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many goldens were reproduced, and the largest difference of a probability."""
+
+    goldens: int
+    worst: float
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """The parts of a served model, put to the proof without its batcher."""
+
+    artifact: Artifact
+    preprocess: Preprocess
+    session: Session
+    run: Callable[[Sequence[Arrays]], Sequence[Arrays]]
+    postprocess: Classification
+
+    def verify(self) -> Verdict:
+        """Reproduce every golden from its raw bytes, alone and in a batch.
+
+        Raises InvalidArtifact naming the golden, the label, what was expected and what came.
+        """
+        manifest = self.artifact.manifest
+        self._check_interface("input", manifest.inputs, self.session.inputs)
+        self._check_interface("output", manifest.outputs, self.session.outputs)
+        proofs = [(golden, self._prepare(golden)) for golden in manifest.goldens]
+        worst = max(self._check_golden(golden, prepared) for golden, prepared in proofs)
+        by_shape = sorted(proofs, key=_shapes)
+        for _, group in groupby(by_shape, key=_shapes):
+            worst = max(worst, self._check_batch(list(group)))
+        return Verdict(len(proofs), worst)
+
+    def warm_up(self, batch_size: int) -> None:
+        """Run the largest batch once, so that no request pays for the first one."""
+        item = self._prepare(self.artifact.manifest.goldens[0])
+        self.run([item.inputs] * batch_size)
+
+    def _check_interface(
+        self, what: str, stated: Iterable[Tensor], actual: Iterable[TensorSpec]
+    ) -> None:
+        specs = {spec.name: spec for spec in actual}
+        for tensor in stated:
+            spec = specs.pop(tensor.name, None)
+            if spec is None or not _fits(tensor, spec):
+                raise InvalidArtifact(
+                    f"{self.artifact.graph}: the manifest states {what} {_words(tensor)}, "
+                    f"the graph has {_words(spec) if spec else 'none of that name'}",
+                    "export the graph with a dynamic first axis and state what it takes and gives",
+                )
+        if specs and what == "input":
+            raise InvalidArtifact(
+                f"{self.artifact.graph} has inputs that the manifest does not state: "
+                f"{', '.join(map(_words, specs.values()))}",
+                "state every input of the graph",
+            )
+
+    def _prepare(self, golden: Golden) -> Prepared:
+        file = self.artifact.path / golden.input
+        try:
+            return self.preprocess.peek(file.read_bytes()).finish()
+        except ConvserveError as error:
+            raise InvalidArtifact(f"golden {file} is refused: {error.detail}", SKEW) from None
+
+    def _check_golden(self, golden: Golden, prepared: Prepared) -> float:
+        row = self._rows(golden, [prepared])[0]
+        return self._compare(golden, golden.expected, row, "")
+
+    def _check_batch(self, proofs: Sequence[tuple[Golden, Prepared]]) -> float:
+        rows = self._rows(proofs[0][0], [prepared for _, prepared in proofs])
+        return max(
+            self._compare(golden, golden.expected, row, f" in a batch of {len(proofs)}")
+            for (golden, _), row in zip(proofs, rows, strict=True)
+        )
+
+    def _rows(self, golden: Golden, items: Sequence[Prepared]) -> list[dict[str, float]]:
+        """Return label → probability for each item."""
+        labels = self.postprocess.labels
+        try:
+            outputs = self.run([item.inputs for item in items])
+            rows = [self.postprocess.row(output) for output in outputs]
+        except InferenceFailed as error:
+            raise InvalidArtifact(f"golden {golden.input}: {error.detail}", SKEW) from None
+        except Exception as error:
+            raise InvalidArtifact(
+                f"{self.artifact.graph} fails on golden {golden.input}: {error}",
+                "export the graph again, with a dynamic batch axis and the batch first",
+            ) from error
+        if len(rows[0]) != len(labels):
+            raise InvalidArtifact(
+                f"{self.artifact.graph} gives {len(rows[0])} probabilities, "
+                f"the manifest names {len(labels)} labels",
+                "name one label for each output, in the order of the outputs",
+            )
+        return [dict(zip(labels, row, strict=True)) for row in rows]
+
+    def _compare(
+        self, golden: Golden, expected: dict[str, float], row: dict[str, float], how: str
+    ) -> float:
+        differences = {label: abs(row.get(label, -1.0) - p) for label, p in expected.items()}
+        label = max(differences, key=differences.__getitem__)
+        if differences[label] <= golden.tolerance:
+            return differences[label]
+        got = f"{row[label]:.4f}" if label in row else "no such label"
+        raise InvalidArtifact(
+            f"golden {self.artifact.path / golden.input}{how}: expected {label!r} with "
+            f"{expected[label]:.4f} ± {golden.tolerance:g}, got {got}",
+            SKEW,
+        )
+
+
+def _shapes(proof: tuple[Golden, Prepared]) -> list[tuple[int, ...]]:
+    return [array.shape for array in proof[1].inputs.values()]
+
+
+def _fits(stated: Tensor, actual: TensorSpec) -> bool:
+    sizes = zip(stated.shape, actual.shape, strict=False)
+    return (
+        stated.datatype == actual.datatype
+        and len(stated.shape) == len(actual.shape)
+        and actual.shape[0] == -1
+        and all(size in (-1, wanted) for wanted, size in sizes)
+    )
+
+
+def _words(tensor: Tensor | TensorSpec) -> str:
+    return f"{tensor.name} {tensor.datatype} {list(tensor.shape)}"

@@ -1,0 +1,223 @@
+"""Tiny artifacts, built on the fly: real graphs, goldens computed without the service.
+
+The expected probabilities come from numpy and from the training side's own reading of the
+preprocessing words, so that they prove the service instead of repeating it.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from convserve_models import manifest as training_side
+from convserve_models import reference
+
+IMAGE, TEXT = "tiny_image", "tiny_text"
+IMAGE_LABELS = ["cat", "dog", "ship", "truck"]
+TEXT_LABELS = ["world", "sports", "business"]
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
+LENGTH = 16
+SIDE = 8
+Manifest = dict[str, Any]
+Floats = NDArray[np.float32]
+
+IMAGE_STEPS: list[Manifest] = [
+    {"op": "decode"},
+    {"op": "resize", "shorter": SIDE, "filter": "bilinear"},
+    {"op": "center_crop", "size": [SIDE, SIDE]},
+]
+TEXT_STEPS: list[Manifest] = [
+    {"op": "lowercase"},
+    {"op": "characters", "alphabet": ALPHABET, "length": LENGTH, "reverse": True},
+]
+
+
+def build_store(store: Path) -> Path:
+    """Write a store with one image and one text artifact, both default."""
+    build_image(store)
+    build_text(store)
+    (store / "store.json").write_text(json.dumps({"default": [IMAGE, TEXT]}))
+    return store
+
+
+def build_image(store: Path, version: str = "1") -> Path:
+    """uint8 [N,8,8,3] → probabilities of four labels."""
+    path = _directory(store, IMAGE, version)
+    (path / "model.onnx").write_bytes(image_graph())
+    goldens = [
+        _golden(path, f"samples/{name}", media, data, IMAGE_LABELS, image_probabilities(data))
+        for name, media, data in (
+            ("native.png", "image/png", picture(SIDE, SIDE)),
+            ("photo.jpg", "image/jpeg", picture(300, 200, "JPEG", orientation=6)),
+            ("alpha.png", "image/png", picture(20, 31, mode="RGBA")),
+        )
+    ]
+    inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]}]
+    return _write(path, inputs, "image", IMAGE_STEPS, IMAGE_LABELS, goldens)
+
+
+def build_text(store: Path, version: str = "1") -> Path:
+    """ids [N,16] → probabilities of three labels."""
+    path = _directory(store, TEXT, version)
+    (path / "model.onnx").write_bytes(_text_graph())
+    goldens = [
+        _golden(path, f"samples/{place}.txt", "text/plain", text.encode(), TEXT_LABELS, expected)
+        for place, text in enumerate(("Goal!", "Stocks fall, and fall, and fall", "ÄÖ? 42"))
+        for expected in [text_probabilities(text)]
+    ]
+    inputs = [{"name": "ids", "datatype": "INT64", "shape": [-1, LENGTH]}]
+    return _write(path, inputs, "text", TEXT_STEPS, TEXT_LABELS, goldens)
+
+
+def edit(path: Path, change: Callable[[Manifest], object]) -> None:
+    """Change the manifest of an artifact, then bring all digests up to date."""
+    manifest: Manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    for entry in (*manifest["graphs"].values(), *manifest["goldens"]):
+        file = path / entry.get("file", entry.get("input"))
+        entry["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    training_side.sign(path)
+
+
+def picture(
+    width: int, height: int, kind: str = "PNG", mode: str = "RGB", orientation: int = 1
+) -> bytes:
+    """Encode noise, the same for the same arguments: every pixel and channel matters."""
+    noise = np.random.default_rng(width * height).integers(0, 256, (height, width, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(noise, "RGBA").convert(mode).save(stream, kind, exif=exif)
+    return stream.getvalue()
+
+
+def image_probabilities(encoded: bytes) -> Floats:
+    """What the image network answers, by the training side's preprocessing and numpy."""
+    pixels = reference.image(encoded, IMAGE_STEPS).astype(np.float32)
+    return _softmax(pixels.reshape(-1) @ _image_weights())
+
+
+def text_probabilities(text: str) -> Floats:
+    """What the text network answers, by the training side's preprocessing and numpy."""
+    embedding, weights = _text_weights()
+    return _softmax(embedding[reference.text(text, TEXT_STEPS)].reshape(-1) @ weights)
+
+
+def image_graph(order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
+    """The image network, reading its channels in this order."""
+    nodes = [
+        helper.make_node("Gather", ["image", "order"], ["ordered"], axis=3),
+        helper.make_node("Cast", ["ordered"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["pixels", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "order": np.array(order, np.int64),
+        "shape": np.array([-1, SIDE * SIDE * 3], np.int64),
+        "weights": _image_weights(),
+    }
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
+    return _model(nodes, constants, given, len(IMAGE_LABELS))
+
+
+def _text_graph() -> bytes:
+    embedding, weights = _text_weights()
+    nodes = [
+        helper.make_node("Gather", ["embedding", "ids"], ["embedded"]),
+        helper.make_node("Reshape", ["embedded", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "embedding": embedding,
+        "shape": np.array([-1, LENGTH * embedding.shape[1]], np.int64),
+        "weights": weights,
+    }
+    given = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", LENGTH])
+    return _model(nodes, constants, given, len(TEXT_LABELS))
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[Any]],
+    given: onnx.ValueInfoProto,
+    labels: int,
+) -> bytes:
+    result = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", labels])
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", [given], [result], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _image_weights() -> Floats:
+    shape = (SIDE * SIDE * 3, len(IMAGE_LABELS))
+    return np.random.default_rng(1).normal(0, 0.002, shape).astype(np.float32)
+
+
+def _text_weights() -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(2)
+    embedding = rng.normal(0, 1, (len(ALPHABET) + 1, 4)).astype(np.float32)
+    return embedding, rng.normal(0, 0.2, (LENGTH * 4, len(TEXT_LABELS))).astype(np.float32)
+
+
+def _softmax(logits: Floats) -> Floats:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum(), np.float32)
+
+
+def _directory(store: Path, name: str, version: str) -> Path:
+    path = store / name / version
+    (path / "samples").mkdir(parents=True)
+    return path
+
+
+def _golden(
+    path: Path, name: str, media: str, data: bytes, labels: list[str], expected: Floats
+) -> Manifest:
+    (path / name).write_bytes(data)
+    return {
+        "input": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "media_type": media,
+        "expected": dict(zip(labels, expected.tolist(), strict=True)),
+        "tolerance": 1e-3,
+    }
+
+
+def _write(
+    path: Path,
+    inputs: list[Manifest],
+    modality: str,
+    steps: list[Manifest],
+    labels: list[str],
+    goldens: list[Manifest],
+) -> Path:
+    graph = hashlib.sha256((path / "model.onnx").read_bytes()).hexdigest()
+    conformal = {"coverage": 0.9, "threshold": 0.2}
+    manifest = {
+        "schema_version": 1,
+        "id": path.parent.name,
+        "version": path.name,
+        "title": f"A tiny {modality} network",
+        "task": "classification",
+        "graphs": {"predict": {"file": "model.onnx", "sha256": graph}},
+        "inputs": inputs,
+        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]}],
+        "preprocess": {"modality": modality, "steps": steps},
+        "postprocess": {"kind": "classification", "labels": labels, "conformal": conformal},
+        "goldens": goldens,
+    }
+    training_side.write(manifest, path)
+    return path

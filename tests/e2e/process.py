@@ -1,0 +1,125 @@
+"""A running `convserve serve`, as a user has it: a process, a port, HTTP."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / "models" / "store"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A recorded raw input and the label that its artifact expects for it."""
+
+    model: str
+    media_type: str
+    body: bytes
+    label: str
+
+
+def goldens(store: Path = STORE) -> list[Golden]:
+    """Return every golden of the latest version of the store's default artifacts."""
+    found = []
+    for name in json.loads((store / "store.json").read_text())["default"]:
+        versions = [d for d in (store / name).iterdir() if d.name.isdecimal()]
+        directory = max(versions, key=lambda d: int(d.name))
+        for golden in json.loads((directory / "manifest.json").read_text())["goldens"]:
+            label = max(golden["expected"], key=golden["expected"].__getitem__)
+            body = (directory / golden["input"]).read_bytes()
+            found.append(Golden(name, golden["media_type"], body, label))
+    return found
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def await_ready(client: httpx.Client, seconds: float = 60) -> None:
+    """Return once /readyz answers 200; raise `TimeoutError` if it does not in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError(f"{client.base_url} is not ready after {seconds} s")
+
+
+def predicted_label(client: httpx.Client, golden: Golden) -> str:
+    """Return the label that the server gives to the golden's input."""
+    answer = client.post(
+        f"/v1/models/{golden.model}/predict",
+        content=golden.body,
+        headers={"Content-Type": golden.media_type},
+    )
+    assert answer.status_code == 200, answer.text
+    label: str = answer.json()["predictions"][0]["label"]
+    return label
+
+
+@dataclass
+class Server:
+    """A server process and a client of it."""
+
+    process: subprocess.Popen[bytes]
+    client: httpx.Client
+
+    def terminate(self) -> int:
+        """Send SIGTERM and return the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def serving(
+    command: Sequence[str], *, cwd: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run `command` on a free port until the block ends; the process is then gone."""
+    port = free_port()
+    env = {**os.environ, "CONVSERVE_PORT": str(port), **(environment or {})}
+    with (
+        log.open("wb") as output,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
+        subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output) as process,
+    ):
+        server = Server(process, client)
+        try:
+            yield server
+        finally:
+            if process.poll() is None:
+                server.terminate()
+
+
+def ask_many_times(client: httpx.Client, golden: Golden, instances: int) -> httpx.Response:
+    """Send one request with the same input many times: it takes the server a while."""
+    part = ("file", ("input", golden.body, golden.media_type))
+    return client.post(f"/v1/models/{golden.model}/predict", files=[part] * instances)
+
+
+def assert_graceful(client: httpx.Client, terminate: Callable[[], int]) -> None:
+    """Assert that a request which runs when `terminate` is called is answered, and the status 0."""
+    golden = max((g for g in goldens() if g.media_type == "image/jpeg"), key=lambda g: len(g.body))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask_many_times, client, golden, 24)
+        time.sleep(0.3)
+        assert not running.done(), "the request was over before the signal: it proves nothing"
+        assert terminate() == 0
+        answer = running.result(timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert {p["label"] for p in answer.json()["predictions"]} == {golden.label}

@@ -1,0 +1,112 @@
+"""The container image, run as a careful cluster runs it.
+
+IMAGE names it. Where the engine has no bridge, DOCKER_NETWORK=host runs it on the host's network;
+it then listens on loopback only.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.e2e.process import STORE, assert_graceful, free_port, goldens, predicted_label
+
+pytestmark = pytest.mark.image
+
+IMAGE = os.environ.get("IMAGE", "convserve:local")
+HARDENED = [
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--memory=512m",
+]
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Container:
+    """A running container and a client of it."""
+
+    name: str
+    client: httpx.Client
+
+    def inspect(self, template: str) -> str:
+        return docker("inspect", "--format", template, self.name)
+
+    def python(self, code: str) -> str:
+        return docker("exec", self.name, "python", "-c", code)
+
+    def await_healthy(self) -> None:
+        """Return once the image's own HEALTHCHECK says so."""
+        end = time.monotonic() + 60
+        while (health := self.inspect("{{.State.Health.Status}}")) != "healthy":
+            assert time.monotonic() < end, f"{health}\n{docker('logs', self.name)}"
+            assert self.inspect("{{.State.Running}}") == "true", docker("logs", self.name)
+            time.sleep(0.2)
+
+    def terminate(self) -> int:
+        """Send SIGTERM and return the exit status."""
+        docker("kill", "--signal", "TERM", self.name)
+        return int(docker("wait", self.name))
+
+
+def network(port: int) -> list[str]:
+    if os.environ.get("DOCKER_NETWORK") == "host":
+        listen = ["--env=CONVSERVE_HOST=127.0.0.1", f"--env=CONVSERVE_PORT={port}"]
+        return ["--network=host", *listen]
+    return [f"--publish=127.0.0.1:{port}:8000"]
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Container]:
+    """Yield the image, hardened and healthy, with the shipped store mounted over its own."""
+    port = free_port()
+    store = f"--volume={STORE}:/store:ro"
+    name = docker("run", "--detach", *HARDENED, *network(port), store, IMAGE)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+    try:
+        with client:
+            yield Container(name, client)
+    finally:
+        docker("rm", "--force", name)
+
+
+def test_it_becomes_healthy_and_reproduces_the_goldens(container: Container) -> None:
+    container.await_healthy()
+    for golden in goldens():
+        assert predicted_label(container.client, golden) == golden.label
+
+
+def test_it_is_not_root_and_cannot_write(container: Container) -> None:
+    assert container.python("import os; print(os.getuid())") == "10001"
+    probe = (
+        "import os; print([d for d in ('/', '/store', '/opt/convserve') if os.access(d, os.W_OK)])"
+    )
+    assert container.python(probe) == "[]"
+
+
+def test_it_holds_neither_torch_nor_onnx_nor_a_secret(container: Container) -> None:
+    find = "import importlib.util as u; print([m for m in ('torch', 'onnx') if u.find_spec(m)])"
+    assert container.python(find) == "[]"
+    assert container.python("import os; print(os.path.exists('/etc/pip.conf'))") == "False"
+
+
+def test_it_carries_a_store_of_its_own() -> None:
+    listed = docker("run", "--rm", "--network=none", "--entrypoint=ls", IMAGE, "/store")
+    assert {golden.model for golden in goldens()} <= set(listed.split())
+
+
+def test_sigterm_during_a_request_answers_it_and_exits_with_zero(container: Container) -> None:
+    container.await_healthy()
+    assert_graceful(container.client, container.terminate)
+    assert container.inspect("{{.State.OOMKilled}}") == "false"

@@ -1,0 +1,636 @@
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from convserve.engine.batcher import Answer, Batcher, Waiting, run_isolated
+from convserve.errors import (
+    ConvserveError,
+    DeadlineExceeded,
+    Draining,
+    InferenceFailed,
+    InvalidInput,
+    QueueFull,
+)
+
+# ---------------------------------------------------------------- the queue, on a simulated clock
+
+
+@dataclass(eq=False)
+class Person:
+    number: int
+    key: Hashable
+    deadline: float
+    gone: bool = False
+
+    def stale(self, now: float) -> bool:
+        return self.gone or self.deadline <= now
+
+
+class WaitingMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order, the promises of `Waiting.take` hold."""
+
+    @initialize(capacity=st.integers(1, 12), largest=st.integers(1, 5))
+    def open(self, capacity: int, largest: int) -> None:
+        self.capacity, self.largest = capacity, largest
+        self.queue = Waiting[Person](capacity, largest)
+        self.now = 0.0
+        self.people: list[Person] = []  # in order of arrival, until taken or left
+        self.numbers = iter(range(10**6))
+
+    def live(self) -> list[Person]:
+        return [person for person in self.people if not person.stale(self.now)]
+
+    @rule(key=st.sampled_from("abc"), patience=st.sampled_from([1.0, 3.0, math.inf]))
+    def arrive(self, key: str, patience: float) -> None:
+        person = Person(next(self.numbers), key, self.now + patience)
+        full = len(self.queue) == self.capacity
+        assert self.queue.admit(person) is not full
+        if not full:
+            self.people.append(person)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.people)).gone = True
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        person = data.draw(st.sampled_from(self.people))
+        stale, before = person.stale(self.now), len(self.queue)
+        waited = self.queue.leave(person)
+        assert waited or stale  # only a stale one may have been dropped earlier
+        assert len(self.queue) == before - waited
+        assert not self.queue.leave(person)
+        self.people.remove(person)
+
+    @rule(idle=st.integers(1, 4))
+    def take(self, idle: int) -> None:
+        live, share = self.live(), math.ceil(len(self.queue) / idle)
+        nobody_is_stale = len(live) == len(self.people)
+        batch = self.queue.take(self.now, idle)
+        assert bool(batch) == bool(live)  # work-conserving
+        if not batch:
+            assert len(self.queue) == 0
+            return
+        same_key = [person for person in live if person.key == batch[0].key]
+        assert batch == same_key[: min(self.largest, share)]  # FIFO, no stranger, nobody stale
+        assert not nobody_is_stale or batch[0] is live[0]  # the oldest goes first
+        self.people = [person for person in self.people if person not in batch]
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        assert len(self.live()) <= len(self.queue) <= self.capacity
+
+    def teardown(self) -> None:
+        if not hasattr(self, "queue"):
+            return
+        live, taken = self.live(), list[Person]()
+        while batch := self.queue.take(self.now, 1):
+            taken += batch
+        assert sorted(p.number for p in taken) == [p.number for p in live]
+        assert len(self.queue) == 0
+
+
+TestWaiting = WaitingMachine.TestCase
+TestWaiting.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize(("capacity", "largest"), [(0, 1), (1, 0), (-1, 4)])
+def test_limits_below_one_are_refused(capacity: int, largest: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Waiting[Person](capacity, largest)
+
+
+# --------------------------------------------------------------------------- isolation, no thread
+
+
+@given(poison=st.lists(st.booleans(), min_size=1, max_size=64))
+def test_only_the_offenders_fail(poison: list[bool]) -> None:
+    calls: list[int] = []
+
+    def run(payloads: Sequence[int]) -> list[int]:
+        calls.append(len(payloads))
+        for payload in payloads:
+            if poison[payload]:
+                raise ZeroDivisionError(payload)
+        return [payload * 10 for payload in payloads]
+
+    rows = run_isolated(run, range(len(poison)))
+    for payload, row in enumerate(rows):
+        if poison[payload]:
+            assert isinstance(row, ZeroDivisionError)
+            assert row.args == (payload,)
+        else:
+            assert row == payload * 10
+    levels = math.ceil(math.log2(len(poison))) + 1
+    assert len(calls) <= 1 + 2 * sum(poison) * levels
+
+
+@given(payloads=st.integers(1, 9), too_many=st.sampled_from([-1, 1, 2]))
+def test_rows_that_do_not_match_the_payloads_reach_nobody(payloads: int, too_many: int) -> None:
+    rows = run_isolated(lambda batch: ["row"] * (len(batch) + too_many), range(payloads))
+    assert [type(row) for row in rows] == [RuntimeError] * payloads
+
+
+# ----------------------------------------------------------------------- the batcher, real threads
+
+
+@dataclass
+class Gate:
+    """A runner that holds each batch until `open` and remembers what it was given."""
+
+    opened: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    batches: list[list[Any]] = field(default_factory=list)
+
+    def __call__(self, payloads: Sequence[Any]) -> list[Any]:
+        self.batches.append(list(payloads))
+        assert self.opened.acquire(timeout=30)
+        return [f"{payload}!" for payload in payloads]
+
+    def open(self, batches: int = 1000) -> None:
+        self.opened.release(batches)
+
+    async def running(self, batches: int) -> None:
+        """Wait until so many batches have reached an executor."""
+        await until(lambda: len(self.batches) == batches)
+
+
+@dataclass
+class Record:
+    """An Observer with a memory."""
+
+    depths: list[int] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def queue_depth(self, waiting: int) -> None:
+        self.depths.append(waiting)
+
+    def batch_started(self, size: int) -> None:
+        self.started.append(size)
+
+    def batch_finished(self, size: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.finished.append(size)
+
+    def dropped(self, reason: str) -> None:
+        self.reasons[reason] += 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads
+            await asyncio.sleep(0.001)
+
+
+Submitted = asyncio.Task[Answer[Any]]
+
+
+class Bench:
+    """A gated batcher and its surroundings."""
+
+    def __init__(self, executors: int, max_batch_size: int, queue_capacity: int) -> None:
+        self.gate = Gate()
+        self.record = Record()
+        self.batcher = Batcher[Any, Any](
+            self.gate,
+            name="net",
+            max_batch_size=max_batch_size,
+            queue_capacity=queue_capacity,
+            executors=executors,
+            observe=self.record,
+        )
+
+    def submit(self, payload: Any, **options: Any) -> Submitted:
+        return asyncio.create_task(self.batcher.submit(payload, **options))
+
+    async def submitted(self, payloads: Sequence[Any], **options: Any) -> list[Submitted]:
+        """Submit one after the other, and let each one reach the queue or an executor."""
+        tasks = [self.submit(payload, **options) for payload in payloads]
+        await asyncio.sleep(0)
+        return tasks
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    executors: int = 1, max_batch_size: int = 4, queue_capacity: int = 100
+) -> AsyncIterator[Bench]:
+    the_bench = Bench(executors, max_batch_size, queue_capacity)
+    try:
+        yield the_bench
+    finally:
+        the_bench.gate.open()
+        await the_bench.batcher.drain()
+        await the_bench.batcher.close()
+
+
+def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run an async test on a loop of its own; an exception nobody handled fails it."""
+
+    async def supervised() -> None:
+        unhandled: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unhandled.append(what))
+        await test()
+        assert unhandled == []
+
+    def synchronous() -> None:
+        asyncio.run(supervised())
+
+    return synchronous
+
+
+@on_a_loop
+async def test_a_lone_request_never_waits() -> None:
+    async with bench(executors=2) as b:
+        (task,) = await b.submitted(["a"])
+        await b.gate.running(1)  # with nobody else and no timer
+        b.gate.open()
+        answer = await task
+        assert (answer.value, answer.batch_size) == ("a!", 1)
+
+
+@on_a_loop
+async def test_while_batches_run_the_next_one_fills() -> None:
+    async with bench(executors=2, max_batch_size=4) as b:
+        tasks = await b.submitted("abcdefghijk")
+        await b.gate.running(2)
+        assert sorted(b.gate.batches) == [["a"], ["b"]]
+        b.gate.open(1)
+        await b.gate.running(3)
+        assert b.gate.batches[2] == list("cdef")  # of nine, no more than the maximum
+        b.gate.open()
+        assert [(await task).value for task in tasks] == [f"{c}!" for c in "abcdefghijk"]
+
+
+@on_a_loop
+async def test_executors_that_come_back_together_share_what_waits() -> None:
+    async with bench(executors=3, max_batch_size=8) as b:
+        await b.submitted("abcdefghij")
+        await b.gate.running(3)
+        b.gate.open(3)
+        time.sleep(0.1)  # noqa: ASYNC251 - the loop is busy while all three come back
+        await b.gate.running(6)
+        assert sorted(b.gate.batches[3:]) == [["d", "e", "f"], ["g", "h"], ["i", "j"]]
+
+
+@on_a_loop
+async def test_only_equal_keys_share_a_batch() -> None:
+    async with bench(max_batch_size=8) as b:
+        await b.submitted(["first"], key="x")
+        for payload in ["x1", "y1", "x2", "y2", "z1"]:
+            await b.submitted([payload], key=payload[0])
+        b.gate.open()
+        await b.batcher.drain()
+        assert b.gate.batches == [["first"], ["x1", "x2"], ["y1", "y2"], ["z1"]]
+
+
+@on_a_loop
+async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async with bench(executors=1, max_batch_size=1, queue_capacity=3) as b:
+        b.gate.open(1)
+        measured = await b.batcher.submit("measured")
+        await b.submitted("abcd")
+        with pytest.raises(QueueFull) as raised:
+            await b.batcher.submit("e")
+        assert raised.value.retry_after == pytest.approx(4 * measured.run_seconds)
+        assert b.record.reasons == {"queue_full": 1}
+    assert ["e"] not in b.gate.batches
+
+
+@on_a_loop
+async def test_a_deadline_holds_behind_a_long_run() -> None:
+    async with bench(queue_capacity=2) as b:
+        running, waiting = await b.submitted(
+            ["running", "waiting"], deadline=asyncio.get_running_loop().time() + 0.05
+        )
+        for task in (running, waiting):  # the gate is closed all the time
+            with pytest.raises(DeadlineExceeded, match="net had no answer by the deadline"):
+                await task
+        assert await b.submitted("ab")  # their places in the queue are free again
+        assert b.record.reasons == {"deadline_exceeded": 2}
+    assert b.gate.batches == [["running"], ["a", "b"]]
+
+
+@on_a_loop
+async def test_the_expired_are_not_run_even_if_the_loop_was_held_up() -> None:
+    async with bench() as b:
+        (running,) = await b.submitted(["running"])
+        await b.gate.running(1)
+        (late,) = await b.submitted(["late"], deadline=asyncio.get_running_loop().time() + 0.02)
+        b.gate.open()
+        time.sleep(0.05)  # noqa: ASYNC251 - so that the end of the run is seen before the timer
+        assert (await running).value == "running!"
+        with pytest.raises(DeadlineExceeded):
+            await late
+    assert b.gate.batches == [["running"]]
+
+
+@on_a_loop
+async def test_a_deadline_that_has_passed_is_not_run() -> None:
+    async with bench() as b:
+        b.gate.open()
+        with pytest.raises(DeadlineExceeded):
+            await b.batcher.submit("late", deadline=asyncio.get_running_loop().time() - 1)
+        assert (await b.batcher.submit("next")).value == "next!"
+    assert b.gate.batches == [["next"]]
+
+
+@on_a_loop
+async def test_the_departed_are_not_run() -> None:
+    async with bench(queue_capacity=3) as b:
+        running, *waiting = await b.submitted(["running", "a", "b", "c"])
+        await b.gate.running(1)
+        running.cancel()
+        waiting[1].cancel()
+        b.gate.open()
+        assert [(await waiting[i]).value for i in (0, 2)] == ["a!", "c!"]
+        assert running.cancelled()
+        assert waiting[1].cancelled()
+        assert b.record.reasons == {"cancelled": 2}
+    assert b.gate.batches == [["running"], ["a", "c"]]
+
+
+@on_a_loop
+async def test_who_departs_in_the_last_moment_is_not_run() -> None:
+    async with bench() as b:
+        _, waiting = await b.submitted(["running", "a"])
+        await b.gate.running(1)
+        b.gate.open()
+        time.sleep(0.05)  # noqa: ASYNC251 - the run ends, and
+        await asyncio.sleep(0)  # the loop gets to know just before the cancellation
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+    assert b.gate.batches == [["running"]]
+
+
+@on_a_loop
+async def test_the_departed_give_their_place_to_others() -> None:
+    async with bench(queue_capacity=2) as b:
+        _, first, _ = await b.submitted(["running", "a", "b"])
+        with pytest.raises(QueueFull):
+            await b.batcher.submit("too many")
+        first.cancel()
+        await asyncio.wait([first])
+        b.submit("fits now")
+        await asyncio.sleep(0)
+        assert b.record.depths[-1] == 2
+    assert b.gate.batches == [["running"], ["b", "fits now"]]
+
+
+@on_a_loop
+async def test_drain_finishes_the_accepted_and_refuses_the_new() -> None:
+    async with bench(executors=2, max_batch_size=2) as b:
+        accepted = await b.submitted("abcdefg")
+        draining = asyncio.create_task(b.batcher.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining, match="net is draining"):
+            await b.batcher.submit("new")
+        assert not draining.done()
+        b.gate.open()
+        await draining
+        assert all([(await task).value.endswith("!") for task in accepted])
+        assert b.record.depths[-1] == 0
+        assert b.record.reasons == {"draining": 1}
+
+
+def executor_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("net-executor")]
+
+
+@on_a_loop
+async def test_close_releases_the_threads() -> None:
+    async with bench(executors=3) as b:
+        await b.submitted("abc")
+        assert len(executor_threads()) == 3
+        b.gate.open()
+        await b.batcher.drain()
+        await b.batcher.close()
+        await until(lambda: not executor_threads())
+        with pytest.raises(Draining):
+            await b.batcher.submit("after")
+
+
+@on_a_loop
+async def test_close_without_drain_turns_away_those_who_wait() -> None:
+    async with bench() as b:
+        running, *waiting = await b.submitted("abc")
+        await b.batcher.close()
+        for task in waiting:
+            with pytest.raises(Draining):
+                await task
+        b.gate.open()
+        assert (await running).value == "a!"
+
+
+@on_a_loop
+async def test_an_answer_says_what_it_took() -> None:
+    async with bench(max_batch_size=3) as b:
+        tasks = await b.submitted("abcd")
+        await b.gate.running(1)
+        await asyncio.sleep(0.03)
+        b.gate.open()
+        first, *others = [await task for task in tasks]
+        assert first.run_seconds >= 0.03 * 0.9
+        assert all(answer.queue_seconds >= 0.03 * 0.9 for answer in others)
+        assert [answer.batch_size for answer in (first, *others)] == [1, 3, 3, 3]
+        assert b.record.started == b.record.finished == [1, 3]
+
+
+def failing(payloads: Sequence[Any]) -> list[Any]:
+    """Fails for the payload "crash" as a model does; other exceptions are rows."""
+    if "crash" in payloads:
+        raise OSError("secret internals of the model")
+    return list(payloads)
+
+
+def make(run: Callable[[Sequence[Any]], Sequence[Any]], **options: Any) -> Batcher[Any, Any]:
+    limits: dict[str, Any] = {"max_batch_size": 8, "queue_capacity": 1000, "executors": 2}
+    return Batcher(run, name="net", **limits | options)
+
+
+def test_the_cause_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        batcher = make(failing)
+        with pytest.raises(InferenceFailed) as raised:
+            await batcher.submit("crash")
+        assert str(raised.value) == "net failed on this input"
+        assert raised.value.__cause__ is None
+        await batcher.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+    assert "secret internals of the model" in caplog.text
+
+
+@on_a_loop
+async def test_an_exception_in_a_row_fails_that_row_alone() -> None:
+    batcher = make(failing, executors=1)
+    unusable = InvalidInput("not finite", pointer="/instances/1")
+    rows = ["a", unusable, "b", ValueError("not finite")]
+    results = await asyncio.gather(*map(batcher.submit, rows), return_exceptions=True)
+    a, refused, b, failed = results
+    assert isinstance(a, Answer)
+    assert isinstance(b, Answer)
+    assert (a.value, b.value) == ("a", "b")
+    assert refused is unusable  # the service's own errors pass unchanged
+    assert isinstance(failed, InferenceFailed)
+    await batcher.close()
+
+
+# ------------------------------------------------------- everything at once, in random scenarios
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One client's behaviour; seconds are short, so that all of it overlaps."""
+
+    number: int
+    kind: str
+    key: str
+    arrives: float
+    patience: float | None
+    departs: float | None
+
+
+seconds = st.sampled_from([0.0, 0.001, 0.002, 0.004])
+visits = st.builds(
+    Visit,
+    number=st.just(0),
+    kind=st.sampled_from(["good", "good", "good", "raises", "bad row"]),
+    key=st.sampled_from("ab"),
+    arrives=seconds,
+    patience=st.none() | st.none() | st.sampled_from([0.001, 0.003, 60.0]),
+    departs=st.none() | st.none() | seconds,
+)
+
+
+class Kitchen:
+    """A runner for visits that keeps the rules of the house under watch."""
+
+    def __init__(self, max_batch_size: int, executors: int) -> None:
+        self.max_batch_size = max_batch_size
+        self.executors = threading.Semaphore(executors)
+        self.seen: set[int] = set()
+        self.broken: list[str] = []
+
+    def __call__(self, batch: Sequence[Visit]) -> list[Any]:
+        self.check(len(batch) <= self.max_batch_size, "too large")
+        self.check(len({visit.key for visit in batch}) == 1, "mixed keys")
+        self.check(self.executors.acquire(blocking=False), "too many executors at work")
+        time.sleep(0.001)
+        self.seen |= {visit.number for visit in batch}
+        self.executors.release()
+        if any(visit.kind == "raises" for visit in batch):
+            raise RuntimeError("poison")
+        return [
+            ArithmeticError("bad row") if visit.kind == "bad row" else ("row of", visit.number)
+            for visit in batch
+        ]
+
+    def check(self, held: bool, rule_of_the_house: str) -> None:
+        if not held:
+            self.broken.append(rule_of_the_house)
+
+
+async def visit_once(batcher: Batcher[Visit, Any], visit: Visit) -> Answer[Any]:
+    await asyncio.sleep(visit.arrives)
+    now = asyncio.get_running_loop().time()
+    deadline = None if visit.patience is None else now + visit.patience
+    return await batcher.submit(visit, key=visit.key, deadline=deadline)
+
+
+async def play(batcher: Batcher[Visit, Any], day: Sequence[Visit]) -> list[Any]:
+    """What each visitor ended with: an Answer, an error or a CancelledError."""
+    loop = asyncio.get_running_loop()
+    tasks = [asyncio.create_task(visit_once(batcher, visit)) for visit in day]
+    for visit, task in zip(day, tasks, strict=True):
+        if visit.departs is not None:
+            loop.call_later(visit.arrives + visit.departs, task.cancel)
+    async with asyncio.timeout(30):
+        endings: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    return endings
+
+
+def check_ending(visit: Visit, ending: Any, seen: set[int]) -> None:
+    """Everybody gets exactly their own answer or their own error."""
+    if isinstance(ending, Answer):
+        assert visit.kind == "good"
+        assert ending.value == ("row of", visit.number)
+    elif isinstance(ending, InferenceFailed):
+        assert visit.kind in {"raises", "bad row"}
+        assert visit.number in seen
+    elif isinstance(ending, DeadlineExceeded):
+        assert visit.patience is not None
+        assert visit.patience < 60
+    elif isinstance(ending, asyncio.CancelledError):
+        assert visit.departs is not None
+    else:
+        assert isinstance(ending, QueueFull)
+        assert visit.number not in seen
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    day=st.lists(visits, min_size=1, max_size=40),
+    max_batch_size=st.integers(1, 8),
+    queue_capacity=st.sampled_from([1, 4, 100]),
+    executors=st.integers(1, 3),
+)
+def test_everybody_gets_their_own_answer_or_their_own_error(
+    day: list[Visit], max_batch_size: int, queue_capacity: int, executors: int
+) -> None:
+    day = [Visit(**vars(visit) | {"number": number}) for number, visit in enumerate(day)]
+    kitchen, record = Kitchen(max_batch_size, executors), Record()
+
+    async def scenario() -> list[Any]:
+        batcher = make(
+            kitchen,
+            max_batch_size=max_batch_size,
+            queue_capacity=queue_capacity,
+            executors=executors,
+            observe=record,
+        )
+        endings = await play(batcher, day)
+        await batcher.drain()
+        assert len(batcher._waiting) == 0
+        assert batcher.backlog_seconds() == 0
+        await batcher.close()
+        return endings
+
+    endings = asyncio.run(scenario())
+    assert kitchen.broken == []
+    for visit, ending in zip(day, endings, strict=True):
+        check_ending(visit, ending, kitchen.seen)
+    answered = sum(isinstance(ending, Answer) for ending in endings)
+    never_came = (
+        sum(  # cancelled before their submit began
+            isinstance(ending, asyncio.CancelledError) for ending in endings
+        )
+        - record.reasons["cancelled"]
+    )
+    assert answered + record.reasons.total() + never_came == len(day)
+    assert sum(record.started) == sum(record.finished)
+    assert record.depths == [] or record.depths[-1] == 0
+    assert set(record.reasons) <= {kind.code for kind in errors_of_a_submit} | {"cancelled"}
+
+
+errors_of_a_submit: list[type[ConvserveError]] = [QueueFull, DeadlineExceeded, InferenceFailed]

@@ -1,0 +1,62 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convserve.artifact import Conformal, Manifest, read_manifest
+from convserve.errors import InferenceFailed
+from convserve.postprocess.classification import Classification
+from tests.artifacts import IMAGE, IMAGE_LABELS
+
+ROWS = st.lists(
+    st.floats(0, 1, width=32), min_size=len(IMAGE_LABELS), max_size=len(IMAGE_LABELS)
+)
+
+
+@pytest.fixture(scope="module")
+def manifest(pristine_store: Path) -> Manifest:
+    return read_manifest(pristine_store / IMAGE / "1")
+
+
+def outputs(row: list[float]) -> dict[str, np.ndarray]:
+    return {"probabilities": np.array(row, np.float32)}
+
+
+@given(row=ROWS, top_k=st.integers(1, len(IMAGE_LABELS)))
+def test_top_is_the_most_probable_labels_in_order(
+    manifest: Manifest, row: list[float], top_k: int
+) -> None:
+    answer = Classification(manifest).answer(outputs(row), top_k)
+    pairs = sorted(zip(row, IMAGE_LABELS, strict=True), key=lambda pair: -pair[0])
+    expected = [{"label": label, "probability": round(p, 6)} for p, label in pairs[:top_k]]
+    assert answer["top"] == expected
+    assert {key: answer[key] for key in ("label", "probability")} == expected[0]
+
+
+@given(row=ROWS, threshold=st.floats(0, 1))
+def test_the_set_is_every_label_over_the_threshold(
+    manifest: Manifest, row: list[float], threshold: float
+) -> None:
+    conformal = Conformal(coverage=0.9, threshold=threshold)
+    changed = manifest.postprocess.model_copy(update={"conformal": conformal})
+    classification = Classification(manifest.model_copy(update={"postprocess": changed}))
+    members = classification.answer(outputs(row), None)["set"]
+    assert isinstance(members, list)
+    probability = dict(zip(IMAGE_LABELS, row, strict=True))
+    assert set(members) == {label for label, p in probability.items() if p >= threshold}
+    assert members == sorted(members, key=probability.__getitem__, reverse=True)
+
+
+def test_without_calibration_there_is_no_set(manifest: Manifest) -> None:
+    changed = manifest.postprocess.model_copy(update={"conformal": None})
+    classification = Classification(manifest.model_copy(update={"postprocess": changed}))
+    assert "set" not in classification.answer(outputs([0.1, 0.2, 0.3, 0.4]), None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_fails(manifest: Manifest, value: float) -> None:
+    with pytest.raises(InferenceFailed):
+        Classification(manifest).answer(outputs([0.5, value, 0.1, 0.1]), None)

@@ -1,0 +1,89 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convserve.artifact import Manifest, read_manifest
+from convserve.errors import InvalidArtifact, InvalidInput
+from convserve.preprocess.text import TextPreprocess
+from convserve.settings import Settings
+from convserve_models import reference
+from tests.artifacts import TEXT
+
+
+@pytest.fixture(scope="module")
+def manifest(pristine_store: Path) -> Manifest:
+    return read_manifest(pristine_store / TEXT / "1")
+
+
+def build(manifest: Manifest, steps: list[dict[str, Any]]) -> TextPreprocess:
+    document = manifest.model_dump(mode="json", exclude_unset=True)
+    document["preprocess"]["steps"] = steps
+    return TextPreprocess(Manifest.model_validate(document, strict=False), Settings())
+
+
+@given(
+    text=st.text(min_size=1, max_size=60).filter(str.strip),
+    alphabet=st.text(min_size=1, max_size=20),
+    length=st.integers(1, 50),
+    reverse=st.booleans(),
+    lower=st.booleans(),
+)
+def test_it_reads_texts_as_the_training_side_does(
+    manifest: Manifest, text: str, alphabet: str, length: int, reverse: bool, lower: bool
+) -> None:
+    characters = {"op": "characters", "alphabet": alphabet, "length": length, "reverse": reverse}
+    steps = [{"op": "lowercase"}] * lower + [characters]
+    prepared = build(manifest, steps).peek(text.encode()).finish()
+    ids = prepared.inputs["ids"]
+    assert ids.dtype == np.int64
+    np.testing.assert_array_equal(ids, reference.text(text, steps))
+
+    read = text.lower() if lower else text
+    unknown = [c for c in read[:length] if c not in alphabet and not c.isspace()]
+    assert prepared.facts["truncated"] == (len(read) > length)
+    # Rare white space beyond the alphabet's code points may count as unknown.
+    spaces = sum(c.isspace() for c in read[:length])
+    assert len(unknown) <= int(str(prepared.facts["unknown_characters"])) <= len(unknown) + spaces
+
+
+def test_spaces_are_not_unknown(manifest: Manifest) -> None:
+    steps = [{"op": "characters", "alphabet": "ab", "length": 20}]
+    prepared = build(manifest, steps).peek(b"a b\na\tb ?").finish()
+    assert prepared.facts == {"truncated": False, "unknown_characters": 1}
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t", "\u2003".encode()])
+def test_nothing_to_read_is_refused(manifest: Manifest, data: bytes) -> None:
+    with pytest.raises(InvalidInput, match="empty"):
+        TextPreprocess(manifest, Settings()).peek(data).finish()
+
+
+def test_what_is_not_utf8_is_told_with_its_place(manifest: Manifest) -> None:
+    with pytest.raises(InvalidInput, match="0xff at offset 2"):
+        TextPreprocess(manifest, Settings()).peek(b"ab\xff").finish()
+
+
+def test_a_long_text_is_work_for_a_thread(manifest: Manifest) -> None:
+    preprocess = TextPreprocess(manifest, Settings())
+    assert not preprocess.peek(b"a" * 1000).large
+    assert preprocess.peek(b"a" * 100_000).large
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"op": "lowercase"}],
+        [{"op": "decode"}, {"op": "characters", "alphabet": "a", "length": 1}],
+        [{"op": "characters", "alphabet": "a", "length": 1}, {"op": "lowercase"}],
+        [{"op": "characters", "alphabet": "a", "length": 1}] * 2,
+    ],
+)
+def test_steps_that_cannot_work_are_refused(
+    manifest: Manifest, steps: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(InvalidArtifact, match=r"preprocess\.steps"):
+        build(manifest, steps)
