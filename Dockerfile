@@ -30,6 +30,7 @@ COPY --from=build /opt/convserve /opt/convserve
 COPY --chmod=0555 models/store /store
 ENV PATH=/opt/convserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     CONVSERVE_HOST=0.0.0.0 \
     CONVSERVE_PORT=8000 \
     CONVSERVE_STORE=/store \

@@ -4,6 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# ONNX Runtime's Linux wheels report to their maker unless told not to before they are imported.
+export ORT_DISABLE_TELEMETRY := 1
 
 PYTHON ?= python3
 # Any requirement pip understands; the locks themselves hold no torch.
@@ -38,7 +40,7 @@ check: $(DEV)/.installed ## format, lint, types and import contracts
 
 .PHONY: accuracy
 accuracy: $(DEV)/.installed ## the shipped artifacts' figures through the service (CONVSERVE_DATA=DIR)
-	$(DEV)/bin/python -m pytest -m accuracy tests/contract
+	$(DEV)/bin/python -m pytest -m accuracy -s tests/contract
 
 .PHONY: train
 train: $(DEV)/.installed ## train one recipe: make train RECIPE=all_cnn_cifar10

@@ -26,6 +26,7 @@ TEXT_LABELS = ["world", "sports", "business"]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
 LENGTH = 16
 SIDE = 8
+SLOW, ROUNDS = "z", 100  # each z in a text costs the text network 3.4 GFLOP more
 Manifest = dict[str, Any]
 Floats = NDArray[np.float32]
 
@@ -135,16 +136,53 @@ def _text_graph() -> bytes:
     nodes = [
         helper.make_node("Gather", ["embedding", "ids"], ["embedded"]),
         helper.make_node("Reshape", ["embedded", "shape"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["quick"]),
+        *_delay(),
+        helper.make_node("Add", ["quick", "nothing"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
     constants: dict[str, NDArray[Any]] = {
         "embedding": embedding,
         "shape": np.array([-1, LENGTH * embedding.shape[1]], np.int64),
         "weights": weights,
+        "slow_id": np.array(ALPHABET.index(SLOW) + 1, np.int64),
+        "rounds_each": np.array(ROUNDS, np.int64),
+        "yes": np.array(True),
+        "zero": np.zeros((), np.float32),
+        "identity": np.eye(256, dtype=np.float32),
     }
     given = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", LENGTH])
     return _model(nodes, constants, given, len(TEXT_LABELS))
+
+
+def _delay() -> list[onnx.NodeProto]:
+    """Work that changes nothing: `nothing` = 0 after ROUNDS matrix products for each slow id."""
+    square = [256, 256]
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["before", "identity"], ["after"]),
+            helper.make_node("Identity", ["go"], ["go_on"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, square),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, square),
+        ],
+    )
+    return [
+        helper.make_node("Equal", ["ids", "slow_id"], ["slow"]),
+        helper.make_node("Cast", ["slow"], ["slow_ones"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["slow_ones"], ["slow_count"], keepdims=0),
+        helper.make_node("Mul", ["slow_count", "rounds_each"], ["rounds"]),
+        helper.make_node("Loop", ["rounds", "yes", "identity"], ["result"], body=body),
+        helper.make_node("ReduceMax", ["result"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["one", "zero"], ["nothing"]),
+    ]
 
 
 def _model(

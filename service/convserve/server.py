@@ -1,6 +1,7 @@
 """The process around the application: listen, announce, drain on a signal, exit with 0."""
 
 import asyncio
+import ctypes
 import math
 from time import monotonic
 from types import FrameType
@@ -11,6 +12,8 @@ from convserve.app import create_app
 from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.settings import Settings
+
+M_MMAP_THRESHOLD = -3
 
 
 class Server(uvicorn.Server):
@@ -72,5 +75,16 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
+    _return_freed_memory()
     Server(settings).run()
     return 0
+
+
+def _return_freed_memory() -> None:
+    """Fix glibc's mmap threshold (mallopt(3)), so that what large images took is given back.
+
+    Left alone, it learns from them to keep tens of megabytes for the next one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, 2**20)

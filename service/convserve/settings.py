@@ -62,7 +62,10 @@ class Settings(BaseSettings):
         256, ge=1, description="Most inputs per model that may wait; more are refused with 429."
     )
     deadline_ms: int = Field(
-        10_000, ge=1, description="Deadline of a request that states none, in milliseconds."
+        10_000,
+        ge=1,
+        lt=10**9,
+        description="Deadline of a request that states none, in milliseconds.",
     )
     drain_seconds: float = Field(
         1.0, ge=0, description="How long to keep serving, not ready, after SIGTERM."

@@ -51,8 +51,9 @@ class Field:
     @property
     def grid(self) -> int:
         """The factor shared by the dilations since the last change of resolution, where several."""
-        run = takewhile(lambda w: isinstance(w, Direct) and w.stride == 1, reversed(self.path))
-        dilations = [window.dilation for window in run if window.kernel > 1]
+        *earlier, last = self.path
+        run = takewhile(lambda w: isinstance(w, Direct) and w.stride == 1, reversed(earlier))
+        dilations = [window.dilation for window in (last, *run) if window.kernel > 1]
         return gcd(*dilations) if len(dilations) > 1 else 1
 
     def _sources(self, unit: int) -> range:

@@ -36,11 +36,10 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a body asks for; `top_k` as it was given, and where."""
+    """What a body asks for; `top_k` as it was given."""
 
     instances: list[Instance]
     top_k: object = None
-    pointer: str = "/top_k"
 
 
 @dataclass(frozen=True, slots=True)

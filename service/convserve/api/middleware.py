@@ -1,12 +1,13 @@
 """What surrounds every request: its id, its timing, its size limit, and no traceback."""
 
+import asyncio
 import logging
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convserve.api import problems
-from convserve.errors import InputTooLarge
+from convserve.errors import Draining, InputTooLarge
 from convserve.telemetry import REQUEST_ID, Trace, request_id
 
 CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
@@ -40,11 +41,13 @@ class Envelope:
             await self.app(scope, receive, reply)
         except ClientDisconnect:
             reply.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            # The server takes back what is unfinished when its time to shut down is over.
+            await _tell(
+                scope, receive, reply, Draining("the service ended before it had an answer")
+            )
         except Exception as error:
-            if reply.status:
-                raise
-            response = problems.respond(Request(scope), error)
-            await response(scope, receive, reply)
+            await _tell(scope, receive, reply, error)
 
 
 class _Reply:
@@ -108,6 +111,13 @@ class BodyLimit:
 
     def _refusal(self) -> InputTooLarge:
         return InputTooLarge(f"the body may have at most {self._limit:,} bytes")
+
+
+async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception) -> None:
+    if reply.status:  # half of another answer is out
+        raise error
+    response = problems.respond(Request(scope), error)
+    await response(scope, receive, reply)
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -13,6 +13,7 @@ from convserve.settings import Settings
 
 STEPS: dict[str, Callable[[str], str]] = {"lowercase": str.lower}
 BLANK = -1
+LAST_SPACE = 0x3000  # Unicode has no white space beyond the ideographic space
 
 
 class Alphabet:
@@ -21,8 +22,8 @@ class Alphabet:
     def __init__(self, step: Characters) -> None:
         self._length = step.length
         self._order = -1 if step.reverse else 1
-        # One place beyond the largest known code point stands for all that are larger.
-        size = max(map(ord, step.alphabet)) + 2
+        # One place beyond the largest code point that matters stands for all that are larger.
+        size = max(LAST_SPACE, *map(ord, step.alphabet)) + 2
         self._ids = np.array([BLANK * chr(code).isspace() for code in range(size)], np.int64)
         for position, character in reversed(list(enumerate(step.alphabet, start=1))):
             self._ids[ord(character)] = position

@@ -328,6 +328,22 @@ def test_every_transposed_row_obeys_the_rule_that_it_names() -> None:
     assert seen == {f"R{n}" for n in range(8, 15)}
 
 
+@pytest.mark.parametrize(
+    ("padding", "rule"),
+    [("same", "SAME"), ("causal", "causal"), (((2, 1),), "asymmetric"), (((1, 2),), "asymmetric")],
+)
+def test_a_lopsided_padding_is_named_instead_of_a_rule(padding: Any, rule: str) -> None:
+    form: dict[str, Any] = {"channels": 1, "kernel": 3, "stride": 2, "padding": padding}
+    assert only(Convolution(name="c", **form), (1, 9)).rules == (rule,)
+    assert only(TransposedConvolution(name="t", **form), (1, 9)).rules == (rule,)
+    assert only(Pooling(name="p", kernel=3, padding=padding), (1, 9)).rules == (rule,)
+
+
+def test_a_dilated_transposed_layer_names_the_general_rule() -> None:
+    layer = TransposedConvolution(name="t", channels=1, kernel=3, stride=2, dilation=2)
+    assert only(layer, (1, 9)).rules == ("R14",)
+
+
 def test_a_pooling_names_r7_and_obeys_it() -> None:
     for i, k, s in itertools.product(range(5, 15), range(1, 6), range(1, 4)):
         floor = only(Pooling(name="p", kernel=k, stride=s), (1, i))
@@ -627,6 +643,7 @@ def test_a_ceil_pooling_that_does_not_fit_names_the_smallest_size_that_does(
         (Convolution(name="c", channels=4, kernel=3, stride=0), "c: stride is 0"),
         (Convolution(name="c", channels=4, kernel=3, dilation=0), "c: dilation is 0"),
         (Convolution(name="c", channels=4, kernel=3, padding=-1), "c: padding is .*at least 0"),
+        (Convolution(name="c", channels=4, kernel=3, padding=((0, -1),)), "c: padding is"),
         (Convolution(name="c", channels=4, kernel=3, padding=((1, 0), 1)), "c: padding has 2 axes"),
         (Convolution(name="c", channels=4, kernel=3, groups=4), "4 groups must divide its 6 input"),
         (Convolution(name="c", channels=4, kernel=3, groups=3), "and its 4 output channels"),
@@ -706,10 +723,12 @@ def test_gridding_is_told_only_where_a_unit_sees_no_two_neighbours(
         assert (seen.diff() >= gcd(*wide)).all()
 
 
-def test_the_end_of_a_run_of_dilations_is_a_change_of_resolution() -> None:
-    dilated = Convolution(name="c", channels=1, kernel=3, dilation=2, padding="half")
-    apart: list[Layer] = [dilated, Pooling(name="p", kernel=2), dilated]
-    assert not any("gridding" in text for row in pyramid(apart, (1, 64)) for text in row.warnings)
+def test_a_change_of_resolution_ends_a_run_of_dilations() -> None:
+    form: dict[str, Any] = {"channels": 1, "kernel": 3, "dilation": 2, "padding": "half"}
+    plain, strided = Convolution(name="a", **form), Convolution(name="b", stride=2, **form)
+    rows = pyramid([plain, plain, strided, plain, plain], (1, 64))
+    told = [any("gridding" in text for text in row.warnings) for row in rows]
+    assert told == [False, True, True, False, True]
 
 
 @some
@@ -719,6 +738,10 @@ def test_an_even_kernel_under_same_padding_is_told(kernel: int, mode: Any) -> No
     row = only(Convolution(name="c", channels=1, kernel=kernel, padding=padding), (1, 20))
     told = any("half a position off" in text for text in row.warnings)
     assert told == (row.start != (0.0,)) == (kernel % 2 == 0)
+
+
+def test_full_padding_is_no_failed_same_padding() -> None:
+    assert only(Convolution(name="c", channels=1, kernel=2, padding="full"), (1, 20)).warnings == ()
 
 
 @many

@@ -108,7 +108,7 @@ def test_both_sides_accept_the_full_manifest() -> None:
     assert Manifest.model_validate_json(json.dumps(FULL)).id == "net_data"
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(data=st.data())
 def test_both_sides_accept_and_refuse_the_same(data: st.DataObject) -> None:
     mutant = copy.deepcopy(FULL)

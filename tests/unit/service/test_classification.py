@@ -11,9 +11,7 @@ from convserve.errors import InferenceFailed
 from convserve.postprocess.classification import Classification
 from tests.artifacts import IMAGE, IMAGE_LABELS
 
-ROWS = st.lists(
-    st.floats(0, 1, width=32), min_size=len(IMAGE_LABELS), max_size=len(IMAGE_LABELS)
-)
+ROWS = st.lists(st.floats(0, 1, width=32), min_size=len(IMAGE_LABELS), max_size=len(IMAGE_LABELS))
 
 
 @pytest.fixture(scope="module")

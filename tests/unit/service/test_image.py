@@ -89,7 +89,7 @@ def test_it_reads_pictures_as_the_training_side_does(
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box", "nearest"])
 def test_every_filter_is_the_one_it_names(manifest: Manifest, name: str) -> None:
-    steps = [{"op": "decode"}, {"op": "resize", "shorter": 5, "filter": name}]
+    steps: list[dict[str, Any]] = [{"op": "decode"}, {"op": "resize", "shorter": 5, "filter": name}]
     preprocess = ImagePreprocess(with_steps(manifest, steps, FREE), Settings())
     encoded = picture(40, 23)
     np.testing.assert_array_equal(pixels(preprocess, encoded), reference.image(encoded, steps))
@@ -137,15 +137,14 @@ def test_damaged_pictures_are_the_callers_error(
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(0, len(damaged)))
     try:
-        pixels(preprocess, bytes(damaged[:end]))
-    except CallerError as error:
-        assert len(error.detail) < 300
+        found = pixels(preprocess, bytes(damaged[:end]))
+    except CallerError:
+        return
+    assert found.shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_a_picture_is_told_as_such(
-    preprocess: ImagePreprocess, kind: tuple[str, str]
-) -> None:
+def test_half_a_picture_is_told_as_such(preprocess: ImagePreprocess, kind: tuple[str, str]) -> None:
     encoded = picture(60, 60, *kind)
     with pytest.raises(InvalidInput, match="image"):
         pixels(preprocess, encoded[: len(encoded) // 2])
@@ -176,7 +175,7 @@ def test_a_line_is_refused(preprocess: ImagePreprocess) -> None:
 
 
 def test_what_is_smaller_than_the_crop_is_refused(manifest: Manifest) -> None:
-    steps = [{"op": "decode"}, {"op": "center_crop", "size": [SIDE, SIDE]}]
+    steps: list[dict[str, Any]] = [{"op": "decode"}, {"op": "center_crop", "size": [SIDE, SIDE]}]
     preprocess = ImagePreprocess(with_steps(manifest, steps, [-1, SIDE, SIDE, 3]), Settings())
     with pytest.raises(InvalidInput, match="at least 8×8"):
         pixels(preprocess, picture(7, 9))

@@ -1,0 +1,137 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from convserve.errors import Draining, ModelNotFound, ModelNotReady
+from convserve.repository import Repository
+from convserve.settings import Settings
+from convserve.telemetry import Telemetry, Trace
+from tests.artifacts import IMAGE, IMAGE_LABELS, TEXT, build_text, image_probabilities, picture
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(store: Path, *models: str, settle: bool = True) -> AsyncIterator[Repository]:
+    repository = Repository(Settings(store=store, models=models, cores=1), Telemetry())
+    await repository.start()
+    if settle:
+        await repository.settled()
+    yield repository
+    await repository.close()
+
+
+async def test_default_models_are_ready_and_answer(pristine_store: Path) -> None:
+    async with opened(pristine_store) as repository:
+        repository.check_ready()
+        model = await repository.get(IMAGE)
+        encoded, trace = picture(40, 30), Trace("id")
+        prepared = await model.prepare(encoded, trace)
+        answer = await model.infer(prepared, trace, top_k=4, deadline=None)
+        expected = dict(zip(IMAGE_LABELS, image_probabilities(encoded).tolist(), strict=True))
+        top = answer["top"]
+        assert isinstance(top, list)
+        found = {entry["label"]: entry["probability"] for entry in top}
+        assert found == pytest.approx(expected, abs=1e-5)
+        assert trace.batch_size == 1
+        assert trace.spans.keys() == {"decode", "queue", "inference", "post"}
+
+
+async def test_other_models_load_once_at_their_first_use(pristine_store: Path) -> None:
+    async with opened(pristine_store, IMAGE) as repository:
+        repository.check_ready()
+        assert repository.versions(TEXT)[0].state == "available"
+        models = await asyncio.gather(*(repository.get(TEXT) for _ in range(5)))
+        assert len(set(map(id, models))) == 1
+        assert repository.versions(TEXT)[0].state == "ready"
+
+
+async def test_a_first_user_who_leaves_does_not_stop_the_loading(pristine_store: Path) -> None:
+    async with opened(pristine_store, IMAGE) as repository:
+        first = asyncio.create_task(repository.get(TEXT))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await repository.get(TEXT)).id == TEXT
+
+
+async def test_the_latest_version_is_the_largest_number(store: Path) -> None:
+    build_text(store, "9")
+    build_text(store, "10")
+    (store / TEXT / "latest").mkdir()
+    async with opened(store) as repository:
+        assert [entry.version for entry in repository.versions(TEXT)] == ["10", "9", "1"]
+        assert (await repository.get(TEXT)).version == "10"
+        assert (await repository.get(TEXT, "9")).version == "9"
+        with pytest.raises(ModelNotFound, match="no version '8'; it has"):
+            await repository.get(TEXT, "8")
+
+
+async def test_a_name_that_is_nearly_right_is_suggested(pristine_store: Path) -> None:
+    async with opened(pristine_store) as repository:
+        with pytest.raises(ModelNotFound, match="'tiny_txt'; did you mean 'tiny_text'"):
+            await repository.get("tiny_txt")
+
+
+async def test_while_a_required_model_loads_the_service_is_not_ready(pristine_store: Path) -> None:
+    async with opened(pristine_store, TEXT, settle=False) as repository:
+        with pytest.raises(ModelNotReady, match="tiny_text is loading") as caught:
+            repository.check_ready()
+        assert caught.value.retry_after == 1
+        await asyncio.sleep(0)
+        with pytest.raises(ModelNotReady, match="is loading"):
+            await repository.get(TEXT)
+        await repository.settled()
+        repository.check_ready()
+
+
+async def test_a_broken_model_keeps_the_service_unready_and_the_others_answering(
+    store: Path,
+) -> None:
+    (store / TEXT / "1" / "model.onnx").write_bytes(b"no graph")
+    async with opened(store) as repository:
+        with pytest.raises(ModelNotReady, match=r"tiny_text is not served: .*model\.onnx"):
+            repository.check_ready()
+        with pytest.raises(ModelNotReady, match=r"model\.onnx"):
+            await repository.get(TEXT)
+        assert (await repository.get(IMAGE)).id == IMAGE
+        entry = repository.versions(TEXT)[0]
+        assert entry.state == "failed"
+        assert "model.onnx" in str(entry.fault)
+
+
+async def test_what_is_required_but_not_there_is_told(pristine_store: Path) -> None:
+    async with opened(pristine_store, "missing") as repository:
+        with pytest.raises(ModelNotReady, match="missing is required, but the store"):
+            repository.check_ready()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"default": 1}'])
+async def test_a_store_file_that_cannot_be_read_is_told(store: Path, content: str) -> None:
+    (store / "store.json").write_text(content)
+    async with opened(store) as repository:
+        with pytest.raises(ModelNotReady, match=r"store\.json cannot be read.*write it as"):
+            repository.check_ready()
+
+
+async def test_without_a_store_file_all_models_are_required(store: Path) -> None:
+    (store / "store.json").unlink()
+    async with opened(store) as repository:
+        repository.check_ready()
+        assert all(map(repository.required, (IMAGE, TEXT)))
+
+
+async def test_an_empty_store_is_never_ready(tmp_path: Path) -> None:
+    async with opened(tmp_path) as repository:
+        with pytest.raises(ModelNotReady, match="holds no artifact"):
+            repository.check_ready()
+
+
+async def test_while_draining_it_is_not_ready_but_answers(pristine_store: Path) -> None:
+    async with opened(pristine_store) as repository:
+        repository.begin_drain()
+        with pytest.raises(Draining):
+            repository.check_ready()
+        assert (await repository.get(IMAGE)).id == IMAGE

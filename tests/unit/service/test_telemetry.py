@@ -1,0 +1,106 @@
+import io
+import json
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from convserve.telemetry import (
+    REQUEST_ID,
+    JsonFormatter,
+    ModelMetrics,
+    Telemetry,
+    Trace,
+    request_id,
+)
+
+
+@pytest.fixture
+def log() -> tuple[logging.Logger, io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    return logger, stream
+
+
+def samples(telemetry: Telemetry) -> dict[str, float]:
+    families = text_string_to_metric_families(telemetry.exposition().decode())
+    return {
+        f"{sample.name}{sorted(sample.labels.values())}": sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+@given(st.text(max_size=200))
+def test_a_request_id_is_fit_for_headers_and_logs(offered: str) -> None:
+    chosen = request_id(offered)
+    assert re.fullmatch(r"[!-~]{1,128}", chosen)
+    if re.fullmatch(r"[a-z0-9-]{1,128}", offered):
+        assert chosen == offered
+
+
+def test_request_ids_differ() -> None:
+    assert len({request_id(None) for _ in range(100)}) == 100
+
+
+def test_of_instances_side_by_side_the_slowest_counts() -> None:
+    trace = Trace("id")
+    for seconds in (0.002, 0.005, 0.001):
+        trace.span("queue", seconds)
+    assert re.fullmatch(r"queue;dur=5\.000, total;dur=\d+\.\d{3}", trace.server_timing())
+
+
+@given(message=st.text(), extra=st.text())
+def test_a_log_entry_is_one_line_of_json(message: str, extra: str) -> None:
+    record = logging.makeLogRecord({"msg": message, "levelname": "INFO", "extra": extra})
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == message
+    assert json.loads(line)["extra"] == extra
+
+
+def test_a_log_entry_names_its_request_and_its_exception(
+    log: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = log
+    token = REQUEST_ID.set("abc")
+    try:
+        raise ValueError("oh")
+    except ValueError:
+        logger.exception("it %s", "broke")
+    finally:
+        REQUEST_ID.reset(token)
+    entry = json.loads(stream.getvalue())
+    assert entry["message"] == "it broke"
+    assert entry["request_id"] == "abc"
+    assert "ValueError: oh" in entry["exception"]
+
+
+def test_every_application_has_metrics_of_its_own() -> None:
+    one, other = Telemetry(), Telemetry()
+    ModelMetrics(one, "m", "1").answered(200, 0.1)
+    assert samples(one)["convserve_requests_total['1', '200', 'm']"] == 1
+    assert not any("requests" in name for name in samples(other))
+
+
+def test_the_batcher_is_told_in_metrics() -> None:
+    telemetry = Telemetry()
+    metrics = ModelMetrics(telemetry, "m", "1")
+    metrics.queue_depth(3)
+    metrics.batch_started(4)
+    metrics.batch_finished(4, 0.2)
+    for reason in ("cancelled", "inference_failed", "queue_full", "queue_full"):
+        metrics.dropped(reason)
+    found = samples(telemetry)
+    assert found["convserve_queue_depth['1', 'm']"] == 3
+    assert found["convserve_batch_size_sum['1', 'm']"] == 4
+    assert found["convserve_inference_duration_seconds_sum['1', 'm']"] == pytest.approx(0.2)
+    assert found["convserve_cancelled_total['1', 'm']"] == 1
+    assert found["convserve_batch_item_errors_total['1', 'm']"] == 1
+    assert found["convserve_rejected_total['1', 'm', 'queue_full']"] == 2
