@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from convserve_models.tasks.classification import Floats, negative_log_likelihood, softmax
+
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What held-out samples said of a network's confidence."""
+
+    temperature: float
+    coverage: float
+    threshold: float
+
+
+def calibrate(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
+    """Fit the temperature, then the threshold of the label sets at that temperature."""
+    fitted = temperature(logits, labels)
+    threshold = conformal_threshold(softmax(logits, fitted), labels, COVERAGE)
+    return Calibration(fitted, COVERAGE, threshold)
 
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:

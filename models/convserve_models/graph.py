@@ -13,6 +13,19 @@ from torch import Tensor, nn
 OPSET = 20
 
 
+class Predictor(nn.Module):
+    """What is served: the network, its temperature and the softmax in one graph."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Raw arrays -> calibrated probabilities `[N, labels]`."""
+        return torch.softmax(self.network(inputs) / self.temperature, dim=1)
+
+
 def write(
     module: nn.Module, example: Tensor, path: Path, input_name: str, output_name: str
 ) -> None:

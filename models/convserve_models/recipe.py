@@ -16,6 +16,27 @@ class Preprocess:
     modality: Literal["image", "text"]
     steps: tuple[Step, ...]
 
+    @property
+    def input_name(self) -> str:
+        """The graph's input."""
+        return {"image": "image", "text": "ids"}[self.modality]
+
+    @property
+    def datatype(self) -> str:
+        """The input's datatype, in the words of the Open Inference Protocol."""
+        return {"image": "UINT8", "text": "INT64"}[self.modality]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What the last step leaves: [H, W, 3] of an image, [length] of a text."""
+        last = self.steps[-1]
+        return (*last["size"], 3) if self.modality == "image" else (last["length"],)
+
+    @property
+    def input_values(self) -> int:
+        """How many different values an element of the input may have, counted from 0."""
+        return 256 if self.modality == "image" else len(self.steps[-1]["alphabet"]) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

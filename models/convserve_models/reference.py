@@ -7,15 +7,23 @@ hold the two together.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-Step = Mapping[str, Any]
+from convserve_models.recipe import Preprocess, Step
+
 FILTERS = {kernel.name.lower(): kernel for kernel in Image.Resampling}
+
+
+def read(content: bytes, preprocess: Preprocess) -> NDArray[Any]:
+    """Raw bytes -> the network's input, without a batch axis."""
+    if preprocess.modality == "image":
+        return image(content, preprocess.steps)
+    return text(content.decode(), preprocess.steps)
 
 
 def image(encoded: bytes, steps: Sequence[Step]) -> NDArray[np.uint8]:

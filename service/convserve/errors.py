@@ -22,7 +22,6 @@
 `code` is the stable name that clients may match on, `blame` tells whose turn it is to act.
 How an error travels (a status, a header) is decided where it leaves the service.
 """
-# ruff: noqa: N818 - the names are the error codes
 
 import re
 from typing import ClassVar, Literal

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from convserve_models import evaluate, export, manifest, network, reference, train
+from convserve_models.graph import Predictor
 from convserve_models.tasks import classification
 from tests.toys import TOYS
 
@@ -61,17 +62,13 @@ def test_graph_states_the_trained_network(exported: Exported) -> None:
 
 
 def test_goldens_repeat_by_the_reference_path(exported: Exported) -> None:
-    _, _, artifact = exported
-    card = card_of(artifact)
+    modality, _, artifact = exported
+    card, preprocess = card_of(artifact), TOYS[modality][0].preprocess
+    assert card["preprocess"]["steps"] == list(preprocess.steps)
     session = ort.InferenceSession(artifact / "model.onnx", providers=["CPUExecutionProvider"])
 
-    def read(content: bytes, steps: list[reference.Step]) -> np.ndarray:
-        if card["preprocess"]["modality"] == "image":
-            return reference.image(content, steps)
-        return reference.text(content.decode(), steps)
-
     for golden in card["goldens"]:
-        array = read((artifact / golden["input"]).read_bytes(), card["preprocess"]["steps"])
+        array = reference.read((artifact / golden["input"]).read_bytes(), preprocess)
         (row,) = session.run(None, {card["inputs"][0]["name"]: array[None]})[0]
         assert list(golden["expected"]) == card["postprocess"]["labels"]
         np.testing.assert_allclose(row, list(golden["expected"].values()), atol=golden["tolerance"])
@@ -106,7 +103,7 @@ def test_a_graph_that_is_not_the_network_is_refused(exported: Exported) -> None:
     with torch.no_grad():
         next(model.parameters()).mul_(1.5)
     with pytest.raises(export.ExportError, match="torch and ONNX Runtime differ"):
-        export._prove(export.Predictor(model, 1.0), recipe, artifact / "model.onnx")
+        export.prove(Predictor(model, 1.0), recipe.preprocess, artifact / "model.onnx")
 
 
 def test_versions_count_up(tmp_path: Path) -> None:

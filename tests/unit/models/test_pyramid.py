@@ -78,7 +78,8 @@ def test_the_pyramid_of_a_text_network() -> None:
     assert pyramid_of(TEXT, torch.zeros(1, 7, 61)) == pyramid(
         [
             Convolution(name="0", channels=6, kernel=5),
-    XX            Convolution(name="3", channels=6, kernel=3, padding=2, dilation=2, bias=False),
+            Pooling(name="2", kernel=3, dilation=2),
+            Convolution(name="3", channels=6, kernel=3, padding=2, dilation=2, bias=False),
             Normalization(name="4", affine=False),
             Pooling(name="5", kernel=2, operation="average"),
             TransposedConvolution(name="6", channels=6, kernel=4, stride=2),

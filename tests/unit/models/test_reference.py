@@ -10,6 +10,7 @@ from PIL import Image
 
 from convserve_models import reference
 from convserve_models.alphabet import CREPE
+from convserve_models.recipe import Step
 
 CHARACTERS = {"op": "characters", "alphabet": CREPE, "length": 40, "reverse": True}
 
@@ -84,7 +85,7 @@ def test_every_mode_becomes_three_channels(mode: str) -> None:
 @given(st.integers(3, 70), st.integers(3, 70))
 def test_resize_and_crop_fit_any_shape(width: int, height: int) -> None:
     picture = Image.new("RGB", (width, height), "teal")
-    steps: list[reference.Step] = [
+    steps: list[Step] = [
         {"op": "decode"},
         {"op": "resize", "shorter": 8},
         {"op": "center_crop", "size": [8, 8]},
@@ -97,7 +98,7 @@ def test_resize_and_crop_fit_any_shape(width: int, height: int) -> None:
 def test_resize_is_antialiased() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    steps: list[reference.Step] = [{"op": "decode"}, {"op": "resize", "shorter": 8}]
+    steps: list[Step] = [{"op": "decode"}, {"op": "resize", "shorter": 8}]
     seen = reference.image(encoded(Image.fromarray(stripes)), steps)
     assert abs(seen.astype(int) - 127).max() < 10
 

@@ -1,0 +1,144 @@
+"""What an artifact says of itself: the parts of its manifest that are measured or looked up."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convserve_models import baseline, calibrate, evaluate, graph, manifest, pyramid, zoo
+from convserve_models.calibrate import Calibration
+from convserve_models.data import Dataset
+from convserve_models.recipe import Recipe
+from convserve_models.tasks import classification
+from convserve_models.tasks.classification import Metric
+
+Part = dict[str, Any]
+
+
+def provenance(recipe: Recipe, dataset: Dataset) -> Part:
+    """Who made it, when, with what, from which data."""
+    packages = ("torch", "onnx", "onnxruntime", "pillow")
+    trained_on = len(dataset.train) - recipe.held_out
+    return {
+        "title": recipe.title,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": recipe.id,
+        "revision": _revision(),
+        "environment": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "dataset": {
+            "name": dataset.card.name,
+            "licence": dataset.card.licence,
+            "source": dataset.card.source,
+            "variant": dataset.variant,
+            "n": {"train": trained_on, "held_out": recipe.held_out, "test": len(dataset.test)},
+            "checksum": {"train": dataset.train.digest(), "test": dataset.test.digest()},
+        },
+        "licence": "Apache-2.0",
+        "notes": list(recipe.notes),
+    }
+
+
+def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> Part:
+    """What goes in, what comes out, and what the service does before and after."""
+    preprocess, labels, content = recipe.preprocess, dataset.card.labels, path.read_bytes()
+    shape = [-1, *preprocess.input_shape]
+    return {
+        "task": recipe.task,
+        "graphs": {
+            "predict": {
+                "file": path.name,
+                "sha256": manifest.sha256(content),
+                "bytes": len(content),
+                "opset": graph.OPSET,
+            }
+        },
+        "inputs": [
+            {"name": preprocess.input_name, "datatype": preprocess.datatype, "shape": shape}
+        ],
+        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]}],
+        "preprocess": {
+            "modality": preprocess.modality,
+            "steps": [dict(step) for step in preprocess.steps],
+        },
+        "collate": {"kind": "stack"},
+        "postprocess": {
+            "kind": "classification",
+            "labels": list(labels),
+            "temperature": round(calibration.temperature, 5),
+            "conformal": {
+                "coverage": calibration.coverage,
+                "threshold": round(calibration.threshold, 6),
+            },
+        },
+        "limits": {"max_batch_size": recipe.max_batch_size},
+    }
+
+
+def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Part:
+    """The network, its size and its pyramid."""
+    rows = pyramid.pyramid_of(model, example)
+    return {
+        "architecture": {
+            "name": recipe.architecture,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "macs": sum(row.macs for row in rows),
+            "paper": zoo.architecture(recipe.architecture).paper,
+            "arguments": json.loads(json.dumps(dict(recipe.arguments))),
+        },
+        "pyramid": [row.entry() for row in rows],
+    }
+
+
+def metrics(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> list[Part]:
+    """Figures of the ONNX file on the test split; `ece_uncalibrated` is the same at T = 1."""
+    labels, n = dataset.test.labels, len(dataset.test)
+    probabilities = evaluate.probabilities(path, recipe, dataset.test)
+    # log p = logits / T up to a constant, which softmax forgets.
+    raw = classification.softmax(np.log(probabilities + 1e-30), 1 / calibration.temperature)
+    ece_raw = classification.expected_calibration_error(raw, labels)
+    sets = calibrate.label_sets(probabilities, calibration.threshold)
+    covered = float(sets[np.arange(n), labels].mean())
+    figures = [
+        *classification.metrics(probabilities, labels, "test"),
+        Metric("ece_uncalibrated", ece_raw, n, "test"),
+        Metric("coverage", covered, n, "test", classification.wilson(covered, n)),
+        Metric("set_size", float(sets.sum(axis=1).mean()), n, "test"),
+    ]
+    return [_plain(figure) for figure in figures]
+
+
+def linear_baseline(dataset: Dataset, folder: Path) -> Part:
+    """The linear model's figure, kept in `folder`: it changes only with the data."""
+    kept = folder / f"baseline-{dataset.train.digest()[:16]}.json"
+    if not kept.exists():
+        name, figure = baseline.linear(dataset.train, dataset.test)
+        kept.write_text(json.dumps(_plain(figure) | {"model": name}))
+    fields: Part = json.loads(kept.read_text())
+    return fields
+
+
+def _plain(figure: Metric) -> Part:
+    fields = {key: value for key, value in asdict(figure).items() if value is not None}
+    fields["value"] = round(fields["value"], 5)
+    if "interval" in fields:
+        fields["interval"] = [round(end, 5) for end in fields["interval"]]
+    return fields
+
+
+def _revision() -> str:
+    """The commit of the code, or 'unknown' outside a checkout."""
+    here = os.fspath(Path(__file__).parent)
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"
