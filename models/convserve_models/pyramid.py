@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from convserve_models.arithmetic import (
     Convolution,
+    Embedding,
     GlobalPooling,
+    KMaxPooling,
     Layer,
     LayerError,
     Linear,
@@ -26,6 +28,8 @@ from convserve_models.arithmetic import (
     TransposedConvolution,
     pyramid,
 )
+from convserve_models.layers.pooling import KMaxPool1d
+from convserve_models.layers.symbols import Symbols
 
 _MEANS = (torch.mean, Tensor.mean)
 
@@ -33,8 +37,9 @@ _MEANS = (torch.mean, Tensor.mean)
 def pyramid_of(module: nn.Module, example: Tensor) -> list[Row]:
     """The pyramid of `module`, found by running it in evaluation mode on `example` (batch first).
 
-    Rows are the convolutions, poolings, batch normalisations and linear layers, in the order in
-    which they ran, and a mean over all positions; activations, dropout and reshaping need none.
+    Rows are the embeddings, convolutions, poolings, batch normalisations and linear layers, in the
+    order in which they ran, and a mean over all positions; activations, dropout and reshaping need
+    none.
     The first row's input is the base of the pyramid: what happens before it (scaling, one-hot) is
     no part of it. Works on the meta device. Raises LayerError where the network is no chain of
     such layers, where a parameter belongs to no row, and where a shape is not the one that the
@@ -98,7 +103,8 @@ class _Run(TorchFunctionMode):
         if self.layers:
             self._check_chain(layer.name, taken)
         else:
-            self.shapes.append(tuple(taken.shape[1:]))
+            ids = (1,) if isinstance(layer, Embedding) else ()  # they have no axis of channels
+            self.shapes.append((*ids, *taken.shape[1:]))
         self._origins[given] = frozenset({len(self.layers)})
         self.layers.append(layer)
         self.shapes.append(tuple(given.shape[1:]))
@@ -217,6 +223,16 @@ def _(part: nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d, name: str) -> Layer:
     if set(sizes) != {1}:
         raise LayerError(f"{name}: adaptive pooling to {sizes} has no fixed kernel, only that to 1")
     return GlobalPooling(name=name)
+
+
+@_layer.register
+def _(part: KMaxPool1d, name: str) -> Layer:
+    return KMaxPooling(name=name, k=part.k)
+
+
+@_layer.register
+def _(part: Symbols, name: str) -> Layer:
+    return Embedding(name=name, symbols=part.num_embeddings, channels=part.embedding_dim)
 
 
 @_layer.register

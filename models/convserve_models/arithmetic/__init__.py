@@ -7,7 +7,9 @@ outcome. Any number of dimensions, no torch.
 
 from convserve_models.arithmetic.layers import (
     Convolution,
+    Embedding,
     GlobalPooling,
+    KMaxPooling,
     Layer,
     LayerError,
     Linear,
@@ -21,7 +23,9 @@ from convserve_models.arithmetic.table import table
 
 __all__ = [
     "Convolution",
+    "Embedding",
     "GlobalPooling",
+    "KMaxPooling",
     "Layer",
     "LayerError",
     "Linear",

@@ -1,4 +1,4 @@
-"""One layer along one axis: a window that slides (direct) or is spread (transposed).
+"""One layer along one axis: a window that slides (direct), is spread (transposed) or picks.
 
 The rules R1–R15 are those of Dumoulin and Visin, "A guide to convolution arithmetic for deep
 learning" (arXiv:1603.07285), numbered in docs/arithmetic.md. Below, i is the input size, k the
@@ -210,4 +210,56 @@ class Transposed:
             yield f"kernel {self.kernel} covers stride {self.stride} unevenly: checkerboard"
 
 
-Window = Direct | Transposed
+@dataclass(frozen=True)
+class Picked:
+    """k-max pooling along one axis of `kernel` positions: `kept` of them, wherever they lie.
+
+    Its jump and start are those of evenly spread positions: the real ones depend on the values.
+    """
+
+    kernel: int
+    kept: int
+
+    dilation = 1
+    pads = Pads(0, 0, "valid")
+    rule = "k-max"
+
+    @property
+    def extent(self) -> int:
+        """All positions."""
+        return self.kernel
+
+    @property
+    def smallest(self) -> int:
+        """The least input size that gives an output."""
+        return self.kept
+
+    @property
+    def stride(self) -> int:
+        """Whole positions from one evenly spread output to the next."""
+        return max(1, self.kernel // self.kept)
+
+    @property
+    def scale(self) -> Fraction:
+        """Input positions from one evenly spread output to the next."""
+        return Fraction(self.kernel, self.kept)
+
+    @property
+    def shift(self) -> Fraction:
+        """The place of the first evenly spread output."""
+        return (self.scale - 1) / 2
+
+    def output(self, size: int) -> int:
+        """The number kept; below 1 where there are fewer."""
+        return self.kept if size >= self.kept else 0
+
+    def sources(self, units: range) -> range:
+        """Every input position, whichever outputs are asked for."""
+        return range(self.kernel if units else 0)
+
+    def warnings(self, size: int) -> Iterator[str]:
+        """None: what is left out is the layer's purpose."""
+        yield from ()
+
+
+Window = Direct | Transposed | Picked

@@ -85,6 +85,33 @@ class GlobalPooling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KMaxPooling:
+    """The `k` largest values of each feature map, in their order (a single spatial axis).
+
+    Any of its units may come from anywhere: every window is the whole axis.
+    """
+
+    name: str
+    k: int
+
+    kind = "k-max pooling"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A learned column of `channels` numbers for each of `symbols` ids; its input has one channel.
+
+    A look-up: it costs no MAC.
+    """
+
+    name: str
+    symbols: int
+    channels: int
+
+    kind = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Linear:
     """A fully connected layer: a convolution whose kernel is the whole feature map."""
 
@@ -108,4 +135,13 @@ class Normalization:
     kind = "normalization"
 
 
-Layer = Convolution | TransposedConvolution | Pooling | GlobalPooling | Linear | Normalization
+Layer = (
+    Convolution
+    | TransposedConvolution
+    | Pooling
+    | GlobalPooling
+    | KMaxPooling
+    | Embedding
+    | Linear
+    | Normalization
+)

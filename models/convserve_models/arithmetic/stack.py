@@ -9,6 +9,7 @@ from math import gcd, prod
 from convserve_models.arithmetic.axis import Direct, Transposed, Window
 from convserve_models.arithmetic.layers import (
     Convolution,
+    Embedding,
     Layer,
     LayerError,
     Linear,
@@ -161,6 +162,8 @@ def _parameters(layer: Layer, shape: Shape, along: Sequence[Window]) -> tuple[in
             return layer.channels, weights, layer.channels * layer.bias
         case Linear():
             return layer.channels, prod(shape) * layer.channels, layer.channels * layer.bias
+        case Embedding():
+            return layer.channels, 0, layer.symbols * layer.channels
         case Normalization():
             return shape[0], 0, 2 * shape[0] * layer.affine
         case _:

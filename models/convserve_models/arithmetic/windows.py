@@ -1,10 +1,11 @@
 """From a layer and the size of its input to the window along each axis."""
 
-from convserve_models.arithmetic.axis import Direct, Pads, Transposed, Window, extent, pads
+from convserve_models.arithmetic.axis import Direct, Pads, Picked, Transposed, Window, extent, pads
 from convserve_models.arithmetic.layers import (
     Axes,
     Convolution,
     GlobalPooling,
+    KMaxPooling,
     Layer,
     LayerError,
     Linear,
@@ -33,6 +34,9 @@ def windows(layer: Layer, sizes: Sizes) -> tuple[Window, ...]:
         case Linear() | GlobalPooling():
             pools = isinstance(layer, GlobalPooling)
             return tuple(Direct(size, 1, 1, Pads(0, 0, "valid"), pools) for size in sizes)
+        case KMaxPooling():
+            _per_axis(layer.name, "k", (layer.k,), sizes)
+            return tuple(Picked(size, layer.k) for size in sizes)
         case _:
             return (Direct(1, 1, 1, Pads(0, 0, "valid")),) * len(sizes)
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 DATASETS = {
     "cifar10": "convserve_models.data.cifar10",
     "ag_news": "convserve_models.data.ag_news",
+    "imdb": "convserve_models.data.imdb",
+    "dbpedia14k": "convserve_models.data.dbpedia14k",
 }
 
 Variant = Literal["official", "packed"]

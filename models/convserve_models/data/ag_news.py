@@ -6,14 +6,11 @@ Official: the published CSV files, 120,000 / 7,600. Packed: `train.tsv.xz`, `tes
 
 from __future__ import annotations
 
-import csv
-import lzma
 from pathlib import Path
-
-import numpy as np
 
 from convserve_models.data import Card, Dataset, Split
 from convserve_models.data.fetch import Remote, fetch
+from convserve_models.data.texts import packed, published
 
 CARD = Card(
     name="ag_news",
@@ -28,27 +25,17 @@ TRAIN = Remote(
 TEST = Remote(
     f"{_ORIGIN}/test.csv", "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699"
 )
+_TEXT = 1
 
 
 def load(folder: Path) -> Dataset:
     """Read the packed layout if it is in `folder`, else the official files."""
     if (folder / "train.tsv.xz").exists():
-        return Dataset(
-            CARD, "packed", _packed(folder / "train.tsv.xz"), _packed(folder / "test.tsv.xz")
-        )
-    return Dataset(
-        CARD, "official", _official(fetch(TRAIN, folder)), _official(fetch(TEST, folder))
-    )
-
-
-def _packed(path: Path) -> Split:
-    with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file]
-    return Split([row[1] for row in rows], np.array([int(row[0]) for row in rows], np.int64))
+        splits = [packed(folder / f"{part}.tsv.xz", _TEXT) for part in ("train", "test")]
+        return Dataset(CARD, "packed", *splits)
+    return Dataset(CARD, "official", *(_official(fetch(part, folder)) for part in (TRAIN, TEST)))
 
 
 def _official(path: Path) -> Split:
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    texts = [f"{title} {description}" for _, title, description in rows]
-    return Split(texts, np.array([int(row[0]) - 1 for row in rows], np.int64))
+        return published(file)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 ARCHITECTURES = {
     "all_cnn": "convserve_models.zoo.all_cnn:AllCNN",
     "char_cnn": "convserve_models.zoo.char_cnn:CharCNN",
+    "vdcnn": "convserve_models.zoo.vdcnn:VDCNN",
 }
 
 

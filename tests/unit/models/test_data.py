@@ -5,6 +5,7 @@ import io
 import lzma
 import tarfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convserve_models import data
-from convserve_models.data import Split, ag_news, cifar10
+from convserve_models.data import Split, ag_news, cifar10, dbpedia14k, imdb
 from convserve_models.data.fetch import FetchError, Remote
 
 RANDOM = np.random.default_rng(0)
@@ -38,14 +39,13 @@ def test_cifar10_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     labels = RANDOM.integers(0, 10, (6, 2), np.uint8)
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
     path = tmp_path / "cifar-10-binary.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name, pictures, classes in zip(names, images, labels, strict=True):
-            rows = np.concatenate(
-                [classes[:, None], pictures.transpose(0, 3, 1, 2).reshape(2, -1)], 1
-            )
-            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            info.size = rows.nbytes
-            archive.addfile(info, io.BytesIO(rows.tobytes()))
+    members = {
+        f"cifar-10-batches-bin/{name}": np.concatenate(
+            [classes[:, None], pictures.transpose(0, 3, 1, 2).reshape(2, -1)], 1
+        ).tobytes()
+        for name, pictures, classes in zip(names, images, labels, strict=True)
+    }
+    _archive(path, members)
     _trust(monkeypatch, cifar10, "ARCHIVE", path)
     dataset = cifar10.load(tmp_path)
     assert dataset.variant == "official"
@@ -82,20 +82,70 @@ def test_ag_news_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_ag_news_packed(tmp_path: Path) -> None:
-    with lzma.open(tmp_path / "train.tsv.xz", "wt", encoding="utf-8", newline="\n") as file:
-        file.write("1\tÜber all\tsrc\n0\tpeace\tsrc\n")
-    with lzma.open(tmp_path / "test.tsv.xz", "wt", encoding="utf-8", newline="\n") as file:
-        file.write("3\tchips\n")
+    _pack(tmp_path, train="1\tÜber all\tsrc\n0\tpeace\tsrc\n", test="3\tchips\n")
     dataset = ag_news.load(tmp_path)
     assert dataset.variant == "packed"
     assert dataset.train.inputs == ["Über all", "peace"]
     assert dataset.test.labels.tolist() == [3]
 
 
-def test_a_swapped_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
+def test_imdb_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {
+        "aclImdb/README": b"read me",
+        "aclImdb/test/urls_pos.txt": b"http://",
+        "aclImdb/test/neg/0_2.txt": "zäh<br />".encode(),
+        "aclImdb/train/unsup/0_0.txt": b"no label",
+        "aclImdb/train/pos/0_9.txt": b"good\nfilm",
+        "aclImdb/train/neg/1_1.txt": b"bad film",
+    }
+    _archive(tmp_path / "aclImdb_v1.tar.gz", members)
+    _trust(monkeypatch, imdb, "ARCHIVE", tmp_path / "aclImdb_v1.tar.gz")
+    dataset = imdb.load(tmp_path)
+    assert dataset.variant == "official"
+    assert dataset.train.inputs == ["good\nfilm", "bad film"]
+    assert dataset.train.labels.tolist() == [1, 0]
+    assert dataset.test.inputs == ["zäh<br />"]
+    assert dataset.test.labels.tolist() == [0]
+
+
+def test_imdb_packed(tmp_path: Path) -> None:
+    _pack(tmp_path, train="1\t9\t0_9\tgood film\n0\t1\t1_1\tbad\n", test="0\t3\t7_3\tzäh\n")
+    dataset = imdb.load(tmp_path)
+    assert dataset.variant == "packed"
+    assert dataset.train.inputs == ["good film", "bad"]
+    assert dataset.train.labels.tolist() == [1, 0]
+    assert dataset.test.inputs == ["zäh"]
+
+
+def test_dbpedia14k_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {
+        "dbpedia_csv/train.csv": b'1,"E. D. Ltd"," Abbott, ""of"" Farnham"\n14,"X"," a book"\n',
+        "dbpedia_csv/test.csv": '11,"Öxalis"," a plant"\n'.encode(),
+    }
+    _archive(tmp_path / "dbpedia_csv.tgz", members)
+    _trust(monkeypatch, dbpedia14k, "ARCHIVE", tmp_path / "dbpedia_csv.tgz")
+    dataset = dbpedia14k.load(tmp_path)
+    assert dataset.variant == "official"
+    assert dataset.train.inputs == ['E. D. Ltd  Abbott, "of" Farnham', "X  a book"]
+    assert [dataset.card.labels[i] for i in dataset.train.labels] == ["Company", "WrittenWork"]
+    assert dataset.test.inputs == ["Öxalis  a plant"]
+    assert dataset.card.labels[dataset.test.labels[0]] == "Plant"
+
+
+def test_dbpedia14k_packed(tmp_path: Path) -> None:
+    _pack(tmp_path, train="13\ta book .\n0\ta firm .\n", test="10\ta plant .\n")
+    dataset = dbpedia14k.load(tmp_path)
+    assert dataset.variant == "packed"
+    assert dataset.train.inputs == ["a book .", "a firm ."]
+    assert [dataset.card.labels[i] for i in dataset.train.labels] == ["WrittenWork", "Company"]
+    assert dataset.test.inputs == ["a plant ."]
+
+
+@pytest.mark.parametrize("module", [cifar10, imdb, dbpedia14k])
+def test_a_swapped_archive_is_refused(tmp_path: Path, module: ModuleType) -> None:
+    (tmp_path / module.ARCHIVE.name).write_bytes(b"something else")
     with pytest.raises(FetchError, match="SHA-256"):
-        cifar10.load(tmp_path)
+        module.load(tmp_path)
 
 
 @given(n=st.integers(2, 60), held_out=st.integers(1, 59), seed=st.integers(0, 5))
@@ -117,6 +167,21 @@ def test_digest_tells_content_and_order() -> None:
     ]
     assert split.digest() == Split(["a", "b"], np.array([0, 1])).digest()
     assert split.digest() not in {other.digest() for other in others}
+
+
+def _archive(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def _pack(folder: Path, **parts: str) -> None:
+    for name, lines in parts.items():
+        path = folder / f"{name}.tsv.xz"
+        with lzma.open(path, "wt", encoding="utf-8", newline="\n") as file:
+            file.write(lines)
 
 
 def _trust(monkeypatch: pytest.MonkeyPatch, module: object, name: str, path: Path) -> None:

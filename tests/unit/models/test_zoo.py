@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from convserve_models import data, graph, network, recipes, zoo
+from convserve_models import data, export, graph, network, recipes, zoo
 
 NAMES = sorted(zoo.ARCHITECTURES)
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -37,9 +37,12 @@ def test_a_recipe_builds_it(name: str) -> None:
     assert using
     for recipe in using:
         card = data.card(recipe.dataset)
-        model = network.build(recipe, card)
-        assert len(card.labels) == recipe.arguments["labels"]
+        model = network.build(recipe, card).eval()
         assert any(True for _ in model.parameters())
+        # Its length and its alphabet fit what the preprocessing leaves, the largest value too.
+        inputs = export.random_inputs(recipe.preprocess, 2)
+        largest = torch.full_like(inputs, recipe.preprocess.input_values - 1)
+        assert model(inputs).shape == model(largest).shape == (2, len(card.labels))
 
 
 def test_every_parameter_gets_a_gradient(kind: zoo.Architecture, tiny: nn.Module) -> None:
