@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
 PAD = 4
-HOLE = 8
-GREY = 124
 
 
 def flip(images: Images, random: np.random.Generator) -> Images:
@@ -24,23 +22,9 @@ def crop(images: Images, random: np.random.Generator) -> Images:
     """Shift each image by up to 4 pixels; what comes in is its reflection."""
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect")
-    rows = _offsets(random, 0, 2 * PAD + 1, n) + np.arange(height)
-    columns = _offsets(random, 0, 2 * PAD + 1, n) + np.arange(width)
+    rows = random.integers(0, 2 * PAD + 1, (n, 1)) + np.arange(height)
+    columns = random.integers(0, 2 * PAD + 1, (n, 1)) + np.arange(width)
     return np.asarray(padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]])
-
-
-def cutout(images: Images, random: np.random.Generator) -> Images:
-    """Blank an 8×8 square of each image with grey (DeVries & Taylor, 1708.04552)."""
-    n, height, width, _ = images.shape
-    below = np.arange(height) - _offsets(random, 1 - HOLE, height, n)
-    right = np.arange(width) - _offsets(random, 1 - HOLE, width, n)
-    rows, columns = (below >= 0) & (below < HOLE), (right >= 0) & (right < HOLE)
-    hole = rows[:, :, None] & columns[:, None, :]
-    return np.where(hole[..., None], np.uint8(GREY), images)
-
-
-def _offsets(random: np.random.Generator, low: int, high: int, n: int) -> NDArray[np.int64]:
-    return random.integers(low, high, (n, 1))
 
 
 def words(texts: Sequence[str], random: np.random.Generator) -> list[str]:
@@ -61,7 +45,6 @@ def _shaken(tokens: list[str], random: np.random.Generator) -> str:
 AUGMENTATIONS: dict[str, Callable[[Any, np.random.Generator], Any]] = {
     "flip": flip,
     "crop": crop,
-    "cutout": cutout,
     "words": words,
 }
 

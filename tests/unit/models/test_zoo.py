@@ -11,7 +11,11 @@ from torch import nn
 from convserve_models import data, export, graph, network, recipes, zoo
 
 NAMES = sorted(zoo.ARCHITECTURES)
-pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -108,3 +112,11 @@ def test_onnx_parity_at_any_batch_size(
         inputs = kind.example(n, **kind.tiny)
         (got,) = session.run(None, {"inputs": inputs.numpy()})
         np.testing.assert_allclose(got, tiny(inputs).detach().numpy(), atol=1e-4)
+
+
+def test_fully_convolutional_networks_take_larger_inputs() -> None:
+    claimed = [kind for kind in map(zoo.architecture, NAMES) if kind.fully_convolutional]
+    assert claimed
+    for kind in claimed:
+        larger = nn.functional.pad(kind.example(2, **kind.tiny), (0, 9, 0, 5))
+        assert kind(**kind.tiny).eval()(larger).shape == (2, kind.tiny["labels"])
