@@ -138,11 +138,23 @@ def _classifier(features: int, hidden: int, labels: int, dropout: float) -> nn.M
         nn.Linear(hidden, hidden),
         nn.ReLU(),
         nn.Dropout(dropout),
-        nn.Linear(hidden, labels),
+        Logits(hidden, labels),
     )
 
 
+class Logits(nn.Linear):
+    """The last layer; starts near zero.
+
+    Large first logits teach the layers before it to fall silent, before the features say anything:
+    on AG News the loss then stays where guessing is.
+    """
+
+
 def _initialise(module: nn.Module) -> None:
+    if isinstance(module, Logits):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+        return
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
