@@ -67,6 +67,21 @@ class Settings(BaseSettings):
         lt=10**9,
         description="Deadline of a request that states none, in milliseconds.",
     )
+    run_seconds: float = Field(
+        30.0, gt=0, description="Longest run of a batch, in seconds; then it is stopped."
+    )
+    grace_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long a stopped run may take to end; then its model is failed until it "
+        "does.",
+    )
+    measure_seconds: float = Field(
+        2.0,
+        ge=0,
+        description="How long to measure the runs of a model that is ready, while nothing else "
+        "is to do; 0 leaves it to the requests.",
+    )
     drain_seconds: float = Field(
         1.0, ge=0, description="How long to keep serving, not ready, after SIGTERM."
     )

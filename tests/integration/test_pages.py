@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from convserve.api.problems import PROBLEMS
 from convserve.errors import ConvserveError, InvalidArtifact
 from convserve.repository import Repository
-from tests.artifacts import IMAGE, TEXT
+from tests.artifacts import IMAGE, TEXT, picture
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,11 @@ async def test_the_card_holds_the_manifest(client: httpx.AsyncClient) -> None:
     card = (await client.get(f"/v1/models/{IMAGE}")).json()
     assert card["modality"] == "image"
     assert card["manifest"]["preprocess"]["steps"][1]["shorter"] == 8
+    await client.post(f"/v1/models/{IMAGE}/predict", content=picture(9, 9))
+    (*_, largest) = (await client.get(f"/v1/models/{IMAGE}")).json()["cost"]
+    assert largest["shapes"] == [[8, 8, 3]]
+    assert largest["seconds"] > 0
+    assert largest["n"] > 0
     missing = await client.get("/v1/models/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "model_not_found")
 
