@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from convserve.artifact import Manifest, read_manifest
-from convserve.engine.cpu import cpu_budget
+from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings, suggestion
@@ -81,6 +81,8 @@ class Repository:
         """Read the store and begin to load the required models; returns before they are ready."""
         logger.info("CPU budget: %s", self._budget.reason)
         self._telemetry.cpu_limit.set(self._budget.cores)
+        self._telemetry.watch_throttling(lambda: throttling().seconds)
+        self._in_background(watch_throttling())
         for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
             self._entries.setdefault(entry.id, {})[entry.version] = entry
         try:
@@ -225,7 +227,12 @@ class Repository:
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         chore = asyncio.create_task(work)
         self._chores.add(chore)
-        chore.add_done_callback(self._chores.discard)
+        chore.add_done_callback(self._chore_done)
+
+    def _chore_done(self, chore: asyncio.Task[None]) -> None:
+        self._chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()):
+            logger.error("failed in the background", exc_info=error)
 
     async def _drop_chores(self) -> None:
         for chore in self._chores:

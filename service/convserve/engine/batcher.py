@@ -207,7 +207,7 @@ class Batcher(Generic[P, R]):
     async def close(self) -> None:
         """Release the executor threads; those whom no `drain` let finish get Draining."""
         self._draining = True
-        while batch := self._waiting.take(monotonic(), idle=1):
+        while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
                 request.answer.set_exception(self._refusal())
         for running in [*self._running]:
