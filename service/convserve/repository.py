@@ -13,6 +13,7 @@ from typing import Literal
 
 from convserve.artifact import Manifest, read_manifest
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
+from convserve.engine.memory import ByteBudget
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings, suggestion
@@ -62,9 +63,13 @@ class Entry:
 
 
 class Repository:
-    """All artifacts of the store; those required for ready are loaded at once, others on use."""
+    """All artifacts of the store; those required for ready are loaded at once, others on use.
+
+    `memory` is what the requests to all of them share.
+    """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self.memory = ByteBudget(settings.max_in_flight_bytes, telemetry.in_flight_bytes.set)
         self._settings = settings
         self._telemetry = telemetry
         self._budget = cpu_budget(settings.cores)

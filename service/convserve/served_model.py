@@ -1,8 +1,9 @@
 """One artifact in service: preprocess → batcher → session → postprocess."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
@@ -15,9 +16,10 @@ from convserve.engine.collate import split, stack
 from convserve.engine.cost import CostModel
 from convserve.engine.cpu import CpuBudget
 from convserve.engine.isolation import Stop
+from convserve.engine.memory import Hold
 from convserve.engine.session import Session, new_stop
 from convserve.errors import QueueFull
-from convserve.preprocess.prepared import Prepared
+from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
 from convserve.verification import Verdict, Verifier
@@ -110,15 +112,24 @@ class ServedModel:
             else:
                 return
 
-    async def prepare(self, data: bytes, trace: Trace) -> Prepared:
-        """Return raw `data` as the model's input.
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count a QueueFull that is raised in the block, and tell in it when to come back."""
+        try:
+            yield
+        except QueueFull as refusal:
+            self.metrics.dropped(refusal.code)
+            raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
+
+    async def prepare(self, data: bytes, trace: Trace, hold: Hold) -> Prepared:
+        """Return raw `data` as the model's input; `hold` accounts for what it unpacks meanwhile.
 
         Raises InvalidInput, InputTooLarge, UnsupportedMedia, or QueueFull if too much of it is
         being decoded already.
         """
         started = perf_counter()
-        pending = self._preprocess.peek(data)
-        prepared = await self._decode(pending.finish) if pending.large else pending.finish()
+        with self.refusals():
+            prepared = await self._prepare(data, hold)
         seconds = perf_counter() - started
         trace.span("decode", seconds)
         self.metrics.preprocess_seconds.observe(seconds)
@@ -147,13 +158,20 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
 
-    async def _decode(self, finish: Callable[[], Prepared]) -> Prepared:
+    async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
+        if len(data) > SMALL:
+            return await self._on_thread(lambda: _finish(self._preprocess.peek(data), hold))
+        pending = self._preprocess.peek(data)
+        if pending.large:
+            return await self._on_thread(lambda: _finish(pending, hold))
+        return _finish(pending, hold)
+
+    async def _on_thread(self, work: Callable[[], Prepared]) -> Prepared:
         if self._decoding >= self._capacity:
-            self.metrics.dropped(QueueFull.code)
-            raise QueueFull(f"{self._decoding} inputs of {self.id} are being decoded", 1.0)
+            raise QueueFull(f"{self._decoding} inputs of {self.id} are being decoded")
         self._decoding += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, finish)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
         finally:
             self._decoding -= 1
 
@@ -178,6 +196,11 @@ class ServedModel:
         started = perf_counter()
         self._run_alone(items)
         return perf_counter() - started
+
+
+def _finish(pending: Pending, hold: Hold) -> Prepared:
+    with hold.during(pending.unpacked):
+        return pending.finish()
 
 
 def _key(inputs: Arrays) -> Hashable:

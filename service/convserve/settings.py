@@ -89,6 +89,12 @@ class Settings(BaseSettings):
         30.0, gt=0, description="How long accepted requests may take to finish after that."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
+    max_in_flight_bytes: int = Field(
+        512 * 2**20,
+        ge=1,
+        description="Most bytes of all requests in memory, bodies and unpacked pixels; more are "
+        "refused with 429.",
+    )
     # Beyond this Pillow itself refuses (its guard against decompression bombs).
     max_pixels: int = Field(
         50_000_000, ge=1, le=178_000_000, description="Largest image, in pixels."

@@ -51,7 +51,7 @@ class Telemetry:
         self.rejected = self._counter("rejected", "Inputs without an answer.", (*MODEL, "reason"))
         self.cancelled = self._counter("cancelled", "Inputs whose client left.", MODEL)
         self.item_errors = self._counter("batch_item_errors", "Inputs the model failed on.", MODEL)
-        self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies in memory.")
+        self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies and unpacked pixels.")
         self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
         self.cpu_limit = self._gauge("cpu_limit_cores", "CPU cores that the service may use.")
 

@@ -33,7 +33,8 @@ async def test_default_models_are_ready_and_answer(pristine_store: Path) -> None
         repository.check_ready()
         model = await repository.get(IMAGE)
         encoded, trace = picture(40, 30), Trace("id")
-        prepared = await model.prepare(encoded, trace)
+        with repository.memory.hold() as hold:
+            prepared = await model.prepare(encoded, trace, hold)
         answer = await model.infer(prepared, trace, top_k=4, deadline=None)
         expected = dict(zip(IMAGE_LABELS, image_probabilities(encoded).tolist(), strict=True))
         top = answer["top"]
