@@ -95,7 +95,7 @@ class Waiting(Generic[E]):
         end = math.inf
         while lane and len(batch) < size:
             entry = next(iter(lane))
-            if entry.stale(now) or ((batch or len(self) > 1) and self._hopeless(entry, now)):
+            if entry.stale(now) or (len(self) > 1 and self._hopeless(entry, now)):
                 del lane[entry]
                 continue
             end = min(end, entry.deadline)

@@ -1,7 +1,6 @@
 """Runs that nobody waits for, that take too long, or that never end."""
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -15,8 +14,8 @@ import pytest
 from convserve.engine.batcher import Answer, Batcher
 from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop
-from convserve.errors import DeadlineExceeded, InferenceFailed
-from tests.unit.service.batching import make, on_a_loop, until
+from convserve.errors import DeadlineExceeded, DeadlineUnmeetable, Draining, InferenceFailed
+from tests.unit.service.batching import Known, make, on_a_loop, until
 
 
 @dataclass
@@ -186,12 +185,53 @@ async def test_whatever_a_run_raises_its_callers_are_answered() -> None:
         assert answers == ["first!", "a!", "b!"]
 
 
-def test_the_loss_of_a_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_loss_of_a_run_is_logged_and_its_return(
+    caplog: pytest.LogCaptureFixture, closed: bool
+) -> None:
     async def scenario() -> None:
-        async with serving(run_seconds=0.01, grace_seconds=0.01) as (_, batcher):
+        async with serving(run_seconds=0.01, grace_seconds=0.01) as (model, batcher):
             with pytest.raises(DeadlineExceeded):
                 await batcher.submit("stuck")
+            if closed:
+                await batcher.close()
+            model.released.set()
+            await asyncio.sleep(0.03)
 
-    with caplog.at_level(logging.ERROR):
-        asyncio.run(scenario())
+    asyncio.run(scenario())
     assert "net: 1 run(s) were told to stop" in caplog.text
+    assert ("a lost run came back" in caplog.text) is not closed
+
+
+@on_a_loop
+async def test_a_run_that_came_back_is_not_stopped_afterwards() -> None:
+    async with serving(run_seconds=0.02, grace_seconds=0.01) as (_, batcher):
+        assert (await batcher.submit("quick")).value == "quick!"
+        await asyncio.sleep(0.05)
+        assert batcher.fault is None
+
+
+@on_a_loop
+async def test_a_run_that_is_overdue_is_expected_to_be_so_once_more() -> None:
+    async with serving() as (_, batcher):
+        running = asyncio.create_task(batcher.submit("endless"))  # nobody knows its cost
+        await asyncio.sleep(0.1)
+        assert batcher.backlog_seconds() >= 0.1
+        with pytest.raises(DeadlineUnmeetable):
+            await batcher.submit("next", deadline=soon(0.1))
+        running.cancel()
+
+
+@on_a_loop
+async def test_close_turns_away_even_those_who_are_late() -> None:
+    cost = Known(0)
+    async with serving(cost=cost) as (_, batcher):
+        running = asyncio.create_task(batcher.submit("endless"))
+        waiting = [asyncio.create_task(batcher.submit("late", deadline=soon(60))) for _ in "ab"]
+        await until(lambda: len(batcher._waiting) == 2)
+        cost.each = 1e6
+        await batcher.close()
+        for task in waiting:
+            with pytest.raises(Draining):
+                await task
+        running.cancel()
