@@ -31,6 +31,7 @@ from convserve.errors import (
     QueueFull,
 )
 
+SMOOTHING = 0.2  # weight of the newest batch in the mean lag
 CAUTION = 1.2  # what a prediction is multiplied by before a deadline is held against it
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,10 @@ class _Batch(Generic[P, R]):
     started: float
     timer: asyncio.TimerHandle
 
+    @property
+    def key(self) -> Hashable:
+        return self.requests[0].key
+
     def wanted(self) -> bool:
         return not all(request.answer.done() for request in self.requests)
 
@@ -156,7 +161,8 @@ class Batcher(Generic[P, R]):
         self._run_seconds = run_seconds
         self._grace_seconds = grace_seconds
         self._observe: Observer = observe or _Nobody()
-        self._waiting = Waiting[_Request[P, R]](queue_capacity, max_batch_size, cost.predict)
+        self._waiting = Waiting[_Request[P, R]](queue_capacity, max_batch_size, self._turnaround)
+        self._lag = 0.0
         self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._pool = self._new_pool()
@@ -248,13 +254,14 @@ class Batcher(Generic[P, R]):
         """Predict what is left of the runs; one that is overdue is taken to be so once more."""
         now = monotonic()
         return sum(
-            abs(self._predict(batch) - (now - batch.started))
+            abs(self._turnaround(batch.key, len(batch.requests)) - (now - batch.started))
             for running, batch in self._running.items()
             if not running.done()
         )
 
-    def _predict(self, batch: _Batch[P, R]) -> float:
-        return self._cost.predict(batch.requests[0].key, len(batch.requests))
+    def _turnaround(self, key: Hashable, size: int) -> float:
+        """Predict a run and what comes on top: a busy event loop is late to see that it ended."""
+        return self._cost.predict(key, size) + self._lag if size else 0.0
 
     async def _wait(self, request: _Request[P, R]) -> Answer[R]:
         try:
@@ -346,11 +353,14 @@ class Batcher(Generic[P, R]):
         self._observe.batch_finished(len(batch.requests), finished.seconds)
 
     def _learn(self, batch: _Batch[P, R], finished: _Finished[R]) -> None:
+        key, size, seconds = batch.key, len(batch.requests), finished.seconds
+        lag = monotonic() - batch.started - seconds
+        self._lag += SMOOTHING * (lag - self._lag)
         # A run that failed took as long as its halves, one that was stopped at least so long.
         failed = any(isinstance(row, Exception) for row in finished.rows)
-        overdue = batch.stop.terminate and finished.seconds > self._predict(batch)
+        overdue = batch.stop.terminate and seconds > self._cost.predict(key, size)
         if not failed or overdue:
-            self._cost.learn(batch.requests[0].key, len(batch.requests), finished.seconds)
+            self._cost.learn(key, size, seconds)
 
     def _deliver(
         self,

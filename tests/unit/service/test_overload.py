@@ -118,3 +118,18 @@ async def test_an_idle_executor_takes_whatever_comes() -> None:
     answer = await batcher.submit(0.0, deadline=asyncio.get_running_loop().time() + 10)
     assert isinstance(answer, Answer)
     await batcher.close()
+
+
+@on_a_loop
+async def test_a_busy_event_loop_is_part_of_the_prediction() -> None:
+    batcher = make(lambda payloads, stop: payloads, cost=UNKNOWN, executors=1, max_batch_size=1)
+    for _ in range(20):
+        running = asyncio.create_task(batcher.submit("a"))
+        await asyncio.sleep(0)
+        time.sleep(0.02)  # noqa: ASYNC251 - the loop has other things to do
+        await running
+    tasks = [asyncio.create_task(batcher.submit("a")) for _ in range(11)]
+    await asyncio.sleep(0)
+    assert 10 * 0.02 * 0.9 < batcher.backlog_seconds() < 1
+    await asyncio.gather(*tasks)
+    await batcher.close()
