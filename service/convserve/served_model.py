@@ -99,10 +99,8 @@ class ServedModel:
         golden = self.artifact.manifest.goldens[0]
         data = await asyncio.to_thread((self.artifact.path / golden.input).read_bytes)
         inputs = (await asyncio.to_thread(self._preprocess.peek(data).finish)).inputs
-        sizes, end = (
-            iter(_batch_sizes(self.max_batch_size) * MEASUREMENTS),
-            perf_counter() + seconds,
-        )
+        sizes = iter(_batch_sizes(self.max_batch_size) * MEASUREMENTS)
+        end = perf_counter() + seconds
         while perf_counter() < end:
             if not idle():
                 await asyncio.sleep(POLL_SECONDS)
