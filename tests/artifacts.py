@@ -65,10 +65,10 @@ def build_image(store: Path, version: str = "1") -> Path:
     return _write(path, inputs, "image", IMAGE_STEPS, IMAGE_LABELS, goldens)
 
 
-def build_text(store: Path, version: str = "1") -> Path:
+def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> Path:
     """ids [N,16] → probabilities of three labels."""
     path = _directory(store, TEXT, version)
-    (path / "model.onnx").write_bytes(_text_graph())
+    (path / "model.onnx").write_bytes(graph or text_graph())
     goldens = [
         _golden(path, f"samples/{place}.txt", "text/plain", text.encode(), TEXT_LABELS, expected)
         for place, text in enumerate(("Goal!", "Stocks fall, and fall, and fall", "ÄÖ? 42"))
@@ -131,22 +131,30 @@ def image_graph(order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
     return _model(nodes, constants, given, len(IMAGE_LABELS))
 
 
-def _text_graph() -> bytes:
+def text_graph(rounds: int = ROUNDS, side: int = 1, slow: str = SLOW) -> bytes:
+    """The text network; each `slow` in a text costs so many rounds and a product of such a side.
+
+    Neither changes the answer. 2⁶² rounds are endless; one product cannot be interrupted.
+    """
     embedding, weights = _text_weights()
     nodes = [
         helper.make_node("Gather", ["embedding", "ids"], ["embedded"]),
         helper.make_node("Reshape", ["embedded", "shape"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["quick"]),
         *_delay(),
-        helper.make_node("Add", ["quick", "nothing"], ["logits"]),
+        *_product(),
+        helper.make_node("Add", ["quick", "nothing"], ["slower"]),
+        helper.make_node("Add", ["slower", "nothing_more"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
     constants: dict[str, NDArray[Any]] = {
         "embedding": embedding,
         "shape": np.array([-1, LENGTH * embedding.shape[1]], np.int64),
         "weights": weights,
-        "slow_id": np.array(ALPHABET.index(SLOW) + 1, np.int64),
-        "rounds_each": np.array(ROUNDS, np.int64),
+        "slow_id": np.array(ALPHABET.index(slow) + 1, np.int64),
+        "rounds_each": np.array(rounds, np.int64),
+        "side_each": np.array(side, np.int64),
+        "two": np.array([2], np.int64),
         "yes": np.array(True),
         "zero": np.zeros((), np.float32),
         "identity": np.eye(256, dtype=np.float32),
@@ -182,6 +190,17 @@ def _delay() -> list[onnx.NodeProto]:
         helper.make_node("Loop", ["rounds", "yes", "identity"], ["result"], body=body),
         helper.make_node("ReduceMax", ["result"], ["one"], keepdims=0),
         helper.make_node("Mul", ["one", "zero"], ["nothing"]),
+    ]
+
+
+def _product() -> list[onnx.NodeProto]:
+    """One product of square matrices, `side_each` long for each slow id: `nothing_more` = 0."""
+    return [
+        helper.make_node("Mul", ["slow_count", "side_each"], ["side"]),
+        helper.make_node("Expand", ["side", "two"], ["sides"]),
+        helper.make_node("ConstantOfShape", ["sides"], ["square"]),
+        helper.make_node("MatMul", ["square", "square"], ["product"]),
+        helper.make_node("ReduceSum", ["product"], ["nothing_more"], keepdims=0),
     ]
 
 

@@ -94,7 +94,7 @@ def _predict(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
     from convserve.offline import predict
     from convserve.settings import load_settings
 
-    settings = load_settings({**flags, "models": parsed.model})
+    settings = load_settings({**flags, "models": parsed.model, "measure_seconds": 0})
     work = predict(settings, parsed.model, parsed.sources, parsed.out, parsed.top_k)
     return 1 if asyncio.run(work) else 0
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import orjson
 
+from convserve.engine.memory import ByteBudget
 from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
@@ -18,6 +19,7 @@ from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
 
 CHUNK = 64
+UNLIMITED = ByteBudget(sys.maxsize)  # a chunk is bound, and nobody else asks
 Row = dict[str, Any]
 
 
@@ -60,7 +62,9 @@ async def _run(
 async def _row(model: ServedModel, file: Path, top_k: int) -> Row:
     trace = Trace("")
     try:
-        prepared = await model.prepare(await asyncio.to_thread(file.read_bytes), trace)
+        with UNLIMITED.hold() as hold:
+            data = await asyncio.to_thread(file.read_bytes)
+            prepared = await model.prepare(data, trace, hold)
         answer = await model.infer(prepared, trace, top_k=top_k, deadline=None)
     except (ConvserveError, OSError) as error:
         return {"file": str(file), "error": str(error)}

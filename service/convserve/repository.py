@@ -5,14 +5,15 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from convserve.artifact import Manifest, read_manifest
-from convserve.engine.cpu import cpu_budget
+from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
+from convserve.engine.memory import ByteBudget
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings, suggestion
@@ -28,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Entry:
-    """One artifact of the store, and what became of it; `fault` says why it is not served."""
+    """One artifact of the store, and what became of it; `flaw` says why it cannot be served."""
 
     path: Path
     manifest: Manifest | None = None
-    fault: str | None = None
+    flaw: str | None = None
     model: ServedModel | None = None
     loading: asyncio.Task[None] | None = None
 
@@ -47,6 +48,11 @@ class Entry:
         return self.path.name
 
     @property
+    def fault(self) -> str | None:
+        """Why it is not served, or not now; None if it is or may be."""
+        return self.flaw or (self.model.fault if self.model else None)
+
+    @property
     def state(self) -> State:
         """Where the artifact is on its way into service."""
         if self.fault:
@@ -57,9 +63,13 @@ class Entry:
 
 
 class Repository:
-    """All artifacts of the store; those required for ready are loaded at once, others on use."""
+    """All artifacts of the store; those required for ready are loaded at once, others on use.
+
+    `memory` is what the requests to all of them share.
+    """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self.memory = ByteBudget(settings.max_in_flight_bytes, telemetry.in_flight_bytes.set)
         self._settings = settings
         self._telemetry = telemetry
         self._budget = cpu_budget(settings.cores)
@@ -68,12 +78,16 @@ class Repository:
         self._required: tuple[str, ...] = ()
         self._fault: str | None = None
         self._settled = asyncio.Event()
+        self._measuring = asyncio.Lock()
+        self._chores: set[asyncio.Task[None]] = set()
         self._draining = False
 
     async def start(self) -> None:
         """Read the store and begin to load the required models; returns before they are ready."""
         logger.info("CPU budget: %s", self._budget.reason)
         self._telemetry.cpu_limit.set(self._budget.cores)
+        self._telemetry.watch_throttling(lambda: throttling().seconds)
+        self._in_background(watch_throttling())
         for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
             self._entries.setdefault(entry.id, {})[entry.version] = entry
         try:
@@ -95,7 +109,7 @@ class Repository:
         entry = self._find(name, version)
         if entry.model is None:
             await self._first_use(entry)
-        if entry.model is None:
+        if entry.model is None or entry.fault:
             raise ModelNotReady(f"{name} is not served: {entry.fault}", MENDING_SECONDS)
         return entry.model
 
@@ -130,6 +144,7 @@ class Repository:
     async def close(self) -> None:
         """Finish what was accepted and let everything go."""
         self._draining = True
+        await self._drop_chores()
         tasks = [entry.loading for entry in self._all() if entry.loading]
         await asyncio.gather(self._starting, *tasks)
         await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
@@ -178,10 +193,10 @@ class Repository:
         return entry.loading
 
     async def _open(self, entry: Entry) -> None:
-        if entry.fault:
+        if entry.flaw:
             return
         try:
-            entry.model, verdict = await asyncio.to_thread(
+            model, verdict = await asyncio.to_thread(
                 open_model,
                 entry.path,
                 self._settings,
@@ -190,11 +205,12 @@ class Repository:
                 self._telemetry,
             )
         except InvalidArtifact as error:
-            entry.fault = str(error)
+            entry.flaw = str(error)
         except Exception as error:
             logger.exception("%s cannot be loaded", entry.path)
-            entry.fault = f"unexpected {type(error).__name__}; the log has the details"
+            entry.flaw = f"unexpected {type(error).__name__}; the log has the details"
         else:
+            entry.model = model
             logger.info(
                 "%s version %s is verified: %d goldens, largest difference %.2g",
                 entry.id,
@@ -202,16 +218,41 @@ class Repository:
                 verdict.goldens,
                 verdict.worst,
             )
+            self._in_background(self._measure(model))
+
+    async def _measure(self, model: ServedModel) -> None:
+        """Measure when all that is required is loaded, one model after the other."""
+        await self._settled.wait()
+        async with self._measuring:
+            await model.measure(self._settings.measure_seconds, self._idle)
+
+    def _idle(self) -> bool:
+        return all(entry.model.idle for entry in self._all() if entry.model)
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        chore = asyncio.create_task(work)
+        self._chores.add(chore)
+        chore.add_done_callback(self._chore_done)
+
+    def _chore_done(self, chore: asyncio.Task[None]) -> None:
+        self._chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()):
+            logger.error("failed in the background", exc_info=error)
+
+    async def _drop_chores(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
 
 
 def discover(store: Path) -> Iterator[Entry]:
-    """Find the artifacts `<id>/<version>` of a store; what is wrong with one is its `fault`."""
+    """Find the artifacts `<id>/<version>` of a store; what is wrong with one is its `flaw`."""
     for path in sorted(store.glob("*/*/")):
         if VERSION.fullmatch(path.name):
             try:
                 yield Entry(path, manifest=read_manifest(path))
             except InvalidArtifact as error:
-                yield Entry(path, fault=str(error))
+                yield Entry(path, flaw=str(error))
 
 
 def default_models(store: Path) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """One artifact in service: preprocess → batcher → session → postprocess."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from time import perf_counter
 
 from convserve import postprocess, preprocess
@@ -11,13 +13,19 @@ from convserve.artifact import Artifact, load_artifact
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
+from convserve.engine.cost import CostModel
 from convserve.engine.cpu import CpuBudget
-from convserve.engine.session import Session
+from convserve.engine.isolation import Stop
+from convserve.engine.memory import Hold
+from convserve.engine.session import Session, new_stop
 from convserve.errors import QueueFull
-from convserve.preprocess.prepared import Prepared
+from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
 from convserve.verification import Verdict, Verifier
+
+MEASUREMENTS = 5  # of each batch size, before any request
+POLL_SECONDS = 0.05  # how often to look whether the service is idle
 
 
 class ServedModel:
@@ -45,37 +53,81 @@ class ServedModel:
         self._preprocess = preprocess.build(manifest, settings)
         self._postprocess = postprocess.build(manifest)
         self._session = Session(artifact.graph, budget.threads_per_executor)
+        self._run_seconds = settings.run_seconds
         self._decoders = decoders
         self._decoding = 0
         self._capacity = settings.queue_capacity
+        self.cost = CostModel()
         self._batcher = Batcher[Arrays, Arrays](
             self._run,
             name=self.id,
+            cost=self.cost,
+            new_stop=new_stop,
             max_batch_size=self.max_batch_size,
             queue_capacity=settings.queue_capacity,
             executors=budget.executors,
+            run_seconds=settings.run_seconds,
+            grace_seconds=settings.grace_seconds,
             observe=self.metrics,
         )
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether it has nothing to do."""
+        return self._batcher.idle
+
+    @property
+    def fault(self) -> str | None:
+        """Why it takes no requests at the moment, None if it does."""
+        return self._batcher.fault
 
     def verify(self) -> Verdict:
         """Reproduce the goldens and warm up; blocks. Raises InvalidArtifact."""
         verifier = Verifier(
-            self.artifact, self._preprocess, self._session, self._run, self._postprocess
+            self.artifact, self._preprocess, self._session, self._run_alone, self._postprocess
         )
         verdict = verifier.verify()
         verifier.warm_up(self.max_batch_size)
         self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256)
         return verdict
 
-    async def prepare(self, data: bytes, trace: Trace) -> Prepared:
-        """Return raw `data` as the model's input.
+    async def measure(self, seconds: float, idle: Callable[[], bool]) -> None:
+        """Learn what a run costs by batch size, for at most so many seconds.
+
+        Between two runs it waits until `idle`. What it has no time for, requests will teach.
+        """
+        golden = self.artifact.manifest.goldens[0]
+        data = await asyncio.to_thread((self.artifact.path / golden.input).read_bytes)
+        inputs = (await asyncio.to_thread(self._preprocess.peek(data).finish)).inputs
+        sizes = iter(_batch_sizes(self.max_batch_size) * MEASUREMENTS)
+        end = perf_counter() + seconds
+        while perf_counter() < end:
+            if not idle():
+                await asyncio.sleep(POLL_SECONDS)
+            elif size := next(sizes, None):
+                taken = await asyncio.to_thread(self._time, [inputs] * size)
+                self.cost.learn(_key(inputs), size, taken)
+            else:
+                return
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count a QueueFull that is raised in the block, and tell in it when to come back."""
+        try:
+            yield
+        except QueueFull as refusal:
+            self.metrics.dropped(refusal.code)
+            raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
+
+    async def prepare(self, data: bytes, trace: Trace, hold: Hold) -> Prepared:
+        """Return raw `data` as the model's input; `hold` accounts for what it unpacks meanwhile.
 
         Raises InvalidInput, InputTooLarge, UnsupportedMedia, or QueueFull if too much of it is
         being decoded already.
         """
         started = perf_counter()
-        pending = self._preprocess.peek(data)
-        prepared = await self._decode(pending.finish) if pending.large else pending.finish()
+        with self.refusals():
+            prepared = await self._prepare(data, hold)
         seconds = perf_counter() - started
         trace.span("decode", seconds)
         self.metrics.preprocess_seconds.observe(seconds)
@@ -88,7 +140,7 @@ class ServedModel:
 
         Raises what Batcher.submit raises.
         """
-        key = tuple(array.shape for array in prepared.inputs.values())
+        key = _key(prepared.inputs)
         answer = await self._batcher.submit(prepared.inputs, key=key, deadline=deadline)
         self.metrics.queue_seconds.observe(answer.queue_seconds)
         trace.span("queue", answer.queue_seconds)
@@ -104,18 +156,59 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
 
-    async def _decode(self, finish: Callable[[], Prepared]) -> Prepared:
+    async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
+        if len(data) > SMALL:
+            return await self._on_thread(lambda: _finish(self._preprocess.peek(data), hold))
+        pending = self._preprocess.peek(data)
+        if pending.large:
+            return await self._on_thread(lambda: _finish(pending, hold))
+        return _finish(pending, hold)
+
+    async def _on_thread(self, work: Callable[[], Prepared]) -> Prepared:
         if self._decoding >= self._capacity:
-            self.metrics.dropped(QueueFull.code)
-            raise QueueFull(f"{self._decoding} inputs of {self.id} are being decoded", 1.0)
+            raise QueueFull(f"{self._decoding} inputs of {self.id} are being decoded")
         self._decoding += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, finish)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
         finally:
             self._decoding -= 1
 
-    def _run(self, items: Sequence[Arrays]) -> list[Arrays]:
-        return split(self._session.run(stack(items)), len(items))
+    def _run(self, items: Sequence[Arrays], stop: Stop) -> list[Arrays]:
+        return split(self._session.run(stack(items), stop), len(items))
+
+    def _run_alone(self, items: Sequence[Arrays]) -> list[Arrays]:
+        """Run outside the batcher, but no longer than a batch may."""
+        stop = new_stop()
+        timer = Timer(self._run_seconds, setattr, (stop, "terminate", True))
+        timer.start()
+        try:
+            return self._run(items, stop)
+        except Exception:
+            if stop.terminate:
+                raise TimeoutError(f"a run did not end in {self._run_seconds:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _time(self, items: Sequence[Arrays]) -> float:
+        started = perf_counter()
+        self._run_alone(items)
+        return perf_counter() - started
+
+
+def _finish(pending: Pending, hold: Hold) -> Prepared:
+    with hold.during(pending.unpacked):
+        return pending.finish()
+
+
+def _key(inputs: Arrays) -> Hashable:
+    """Return what inputs have in common that may share a batch: their shapes."""
+    return tuple(array.shape for array in inputs.values())
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    """Return 1, 2, 4 … and the largest."""
+    return sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
 
 
 def open_model(

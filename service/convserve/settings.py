@@ -67,6 +67,21 @@ class Settings(BaseSettings):
         lt=10**9,
         description="Deadline of a request that states none, in milliseconds.",
     )
+    run_seconds: float = Field(
+        30.0, gt=0, description="Longest run of a batch, in seconds; then it is stopped."
+    )
+    grace_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long a stopped run may take to end; then its model is failed until it "
+        "does.",
+    )
+    measure_seconds: float = Field(
+        2.0,
+        ge=0,
+        description="How long to measure the runs of a model that is ready, while nothing else "
+        "is to do; 0 leaves it to the requests.",
+    )
     drain_seconds: float = Field(
         1.0, ge=0, description="How long to keep serving, not ready, after SIGTERM."
     )
@@ -74,6 +89,12 @@ class Settings(BaseSettings):
         30.0, gt=0, description="How long accepted requests may take to finish after that."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body, in bytes.")
+    max_in_flight_bytes: int = Field(
+        512 * 2**20,
+        ge=1,
+        description="Most bytes of all requests in memory, bodies and unpacked pixels; more are "
+        "refused with 429.",
+    )
     # Beyond this Pillow itself refuses (its guard against decompression bombs).
     max_pixels: int = Field(
         50_000_000, ge=1, le=178_000_000, description="Largest image, in pixels."

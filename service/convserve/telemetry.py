@@ -5,6 +5,7 @@ import re
 import sys
 import uuid
 import warnings
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from typing import Literal
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -48,9 +51,13 @@ class Telemetry:
         self.rejected = self._counter("rejected", "Inputs without an answer.", (*MODEL, "reason"))
         self.cancelled = self._counter("cancelled", "Inputs whose client left.", MODEL)
         self.item_errors = self._counter("batch_item_errors", "Inputs the model failed on.", MODEL)
-        self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies in memory.")
+        self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies and unpacked pixels.")
         self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
         self.cpu_limit = self._gauge("cpu_limit_cores", "CPU cores that the service may use.")
+
+    def watch_throttling(self, seconds: Callable[[], float]) -> None:
+        """Tell at every scrape for how many seconds the CPU quota has held the service up."""
+        self.registry.register(_ThrottledSeconds(seconds))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -65,6 +72,17 @@ class Telemetry:
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"convserve_{name}", text, labels, registry=self.registry)
+
+
+class _ThrottledSeconds(Collector):
+    """Counted by the kernel, read when asked."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Standstill that the CPU quota has cost."
+        yield CounterMetricFamily("convserve_cfs_throttled_seconds", text, self._seconds())
 
 
 class ModelMetrics:

@@ -78,10 +78,9 @@ def test_any_text_and_query(server: Server, text: str, top_k: object) -> None:
     value=HEADER_VALUES,
 )
 def test_any_header(server: Server, name: str, value: str) -> None:
-    check(
-        server.client.post(
-            f"/v1/models/{TEXT}/predict",
-            content=b"a",
-            headers={"Content-Type": "text/plain", name: value},
-        )
-    )
+    headers = {"Content-Type": "text/plain", name: value}
+    response = server.client.post(f"/v1/models/{TEXT}/predict", content=b"a", headers=headers)
+    if response.status_code == 504:  # a deadline of a millisecond is sometimes too short
+        assert int(headers["X-Request-Timeout-Ms"]) < 1000
+    else:
+        check(response)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from convserve.api.problems import PROBLEMS
 from convserve.errors import ConvserveError, InvalidArtifact
 from convserve.repository import Repository
-from tests.artifacts import IMAGE, TEXT
+from tests.artifacts import IMAGE, TEXT, picture
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,11 @@ async def test_the_card_holds_the_manifest(client: httpx.AsyncClient) -> None:
     card = (await client.get(f"/v1/models/{IMAGE}")).json()
     assert card["modality"] == "image"
     assert card["manifest"]["preprocess"]["steps"][1]["shorter"] == 8
+    await client.post(f"/v1/models/{IMAGE}/predict", content=picture(9, 9))
+    (*_, largest) = (await client.get(f"/v1/models/{IMAGE}")).json()["cost"]
+    assert largest["shapes"] == [[8, 8, 3]]
+    assert largest["seconds"] > 0
+    assert largest["n"] > 0
     missing = await client.get("/v1/models/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "model_not_found")
 
@@ -69,6 +74,7 @@ async def test_metrics_count_requests_by_model_and_status(client: httpx.AsyncCli
         "convserve_cpu_limit_cores 1.0",
     ):
         assert line in response.text
+    assert re.search(r"^convserve_cfs_throttled_seconds_total \d", response.text, re.MULTILINE)
     info = rf'convserve_model_info{{model="{TEXT}",sha256="[0-9a-f]{{64}}"'
     assert re.search(info, response.text)
 

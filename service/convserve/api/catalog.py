@@ -1,5 +1,7 @@
 """What this service can be asked: its models and their cards."""
 
+from dataclasses import asdict
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +21,7 @@ async def card(request: Request) -> Response:
     name = request.path_params["name"]
     latest = repository.versions(name)[0]
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
-    return _json({**_model(repository, name), "manifest": manifest})
+    return _json({**_model(repository, name), "cost": _cost(latest), "manifest": manifest})
 
 
 def _model(repository: Repository, name: str) -> dict[str, object]:
@@ -40,6 +42,13 @@ def _model(repository: Repository, name: str) -> dict[str, object]:
 
 def _version(entry: Entry) -> dict[str, object]:
     return {"version": entry.version, "state": entry.state, "reason": entry.fault}
+
+
+def _cost(entry: Entry) -> list[dict[str, object]]:
+    curves = entry.model.cost.points() if entry.model else {}
+    return [
+        {"shapes": shapes, **asdict(point)} for shapes, curve in curves.items() for point in curve
+    ]
 
 
 def _json(content: object) -> Response:

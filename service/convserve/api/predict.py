@@ -11,12 +11,13 @@ from starlette.responses import Response
 
 from convserve.api.bodies import WHOLE, Call, Instance, Reader
 from convserve.api.departure import abandoned_on_departure
+from convserve.engine.memory import Hold
 from convserve.errors import InvalidInput, MalformedRequest, UnsupportedMedia
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings, suggestion
-from convserve.telemetry import Telemetry, Trace
+from convserve.telemetry import Trace
 
 TIMEOUT = "x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
@@ -26,19 +27,14 @@ T = TypeVar("T")
 async def predict(request: Request) -> Response:
     """Answer one request of one or several instances."""
     repository: Repository = request.app.state.repository
-    telemetry: Telemetry = request.app.state.telemetry
     trace: Trace = request.scope["trace"]
     deadline = _deadline(request)
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
-    body = await _body(request)
-    telemetry.in_flight_bytes.inc(len(body))
-    try:
-        call, top_k = _read(request, model, body)
+    with repository.memory.hold() as hold:
+        call, top_k = _read(request, model, await _body(request, model, hold))
         with abandoned_on_departure(request.receive):
-            predictions = await _answer(model, call.instances, trace, top_k, deadline)
-    finally:
-        telemetry.in_flight_bytes.dec(len(body))
+            predictions = await _answer(model, call.instances, trace, hold, top_k, deadline)
     answer = {"model": model.id, "version": model.version, "predictions": predictions}
     return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -51,11 +47,16 @@ def _deadline(request: Request) -> float:
     return asyncio.get_running_loop().time() + int(stated) / 1e3
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, model: ServedModel, hold: Hold) -> bytes:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMedia("Content-Encoding must be identity: send the body uncompressed")
-    return await request.body()
+    chunks = []
+    async for chunk in request.stream():
+        with model.refusals():
+            hold.take(len(chunk))
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:
@@ -87,19 +88,20 @@ async def _answer(
     model: ServedModel,
     instances: list[Instance],
     trace: Trace,
+    hold: Hold,
     top_k: int | None,
     deadline: float,
 ) -> list[dict[str, object]]:
     # Everything is prepared before anything is queued: a bad instance wastes no run.
-    prepared = await _together(_prepare(model, instance, trace) for instance in instances)
+    prepared = await _together(_prepare(model, instance, trace, hold) for instance in instances)
     return await _together(
         model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared
     )
 
 
-async def _prepare(model: ServedModel, instance: Instance, trace: Trace) -> Prepared:
+async def _prepare(model: ServedModel, instance: Instance, trace: Trace, hold: Hold) -> Prepared:
     try:
-        return await model.prepare(instance.data, trace)
+        return await model.prepare(instance.data, trace, hold)
     except InvalidInput as error:
         raise InvalidInput(error.detail, instance.pointer) from error
 

@@ -69,9 +69,10 @@ PROBLEMS = {
     "input_too_large": Problem(
         413,
         "The input is too large",
-        "The body has more bytes, or the image more pixels, than this service takes.",
-        "Send a smaller input, or have the operator raise CONVSERVE_MAX_BODY_BYTES or "
-        "CONVSERVE_MAX_PIXELS.",
+        "The body has more bytes, or the image more pixels, than this service takes, or the "
+        "request alone needs more memory than all together may take.",
+        "Send a smaller input or fewer instances, or have the operator raise "
+        "CONVSERVE_MAX_BODY_BYTES, CONVSERVE_MAX_PIXELS or CONVSERVE_MAX_IN_FLIGHT_BYTES.",
     ),
     "unsupported_media": Problem(
         415,
@@ -90,8 +91,9 @@ PROBLEMS = {
     "queue_full": Problem(
         429,
         "Too many requests are waiting",
-        "As many requests wait for this model as may wait.",
-        "Send it again after the seconds in Retry-After, or add capacity.",
+        "As many requests wait for this model as may wait, or the requests in flight take as much "
+        "memory as they may.",
+        "Send it again after the seconds in Retry-After, or have the operator add capacity.",
     ),
     "deadline_unmeetable": Problem(
         429,
@@ -120,13 +122,14 @@ PROBLEMS = {
     "model_not_ready": Problem(
         503,
         "The model is not ready",
-        "The model is still loading, or it failed its verification.",
+        "The model is still loading, it failed its verification, or a run of it does not end.",
         "Send it again after Retry-After; if `detail` names a fault, the operator has to mend it.",
     ),
     "deadline_exceeded": Problem(
         504,
         "No answer before the deadline",
-        "The request was accepted, but its deadline passed before the model answered.",
+        "The request was accepted, but its deadline passed before the model answered, or the run "
+        "took longer than any may.",
         "Allow more time in X-Request-Timeout-Ms, or send fewer requests at once.",
     ),
 }

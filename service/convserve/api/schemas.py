@@ -127,9 +127,24 @@ COMPONENTS: dict[str, Object] = {
     "Card": {
         "allOf": [
             ref("Model"),
-            _object("manifest", manifest=_nullable("object", "The artifact's manifest.")),
+            _object(
+                "cost manifest",
+                cost={"type": "array", "items": ref("Cost")},
+                manifest=_nullable("object", "The artifact's manifest."),
+            ),
         ]
     },
+    "Cost": _object(
+        "shapes batch_size seconds n",
+        shapes={
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "integer"}},
+            "description": "The inputs' shapes, without the batch axis.",
+        },
+        batch_size={"type": "integer", "minimum": 1},
+        seconds={"type": "number", "description": "What a run of such a batch takes now."},
+        n={"type": "integer", "minimum": 1, "description": "How many runs were measured."},
+    ),
     "Live": _object("live", live={"const": True}),
     "Ready": _object("ready live", ready={"const": True}, live={"const": True}),
     "Index": _object("service models docs openapi metrics", service=STRING),

@@ -2,9 +2,10 @@
 
     submit ── admit ──► Waiting ── take ──► executor thread: run ──► Answer
                 │          │                       │
-                │          │                       └ raises: bisect, only the offender fails
-                │          └ expired or departed: dropped, never run
-                └ queue full, draining: refused
+                │          │                       ├ raises: bisect, only the offender fails
+                │          │                       └ nobody left, or too long: stopped, or lost
+                │          └ expired, departed, hopelessly late: dropped, never run
+                └ queue full, deadline out of reach, draining: refused
 
 Work-conserving: whenever an executor is idle and somebody waits, a batch starts at once; while
 batches run, the next one fills. Everything but `run` happens on the event loop's thread.
@@ -13,17 +14,25 @@ batches run, the next one fills. Everything but `run` happens on the event loop'
 import asyncio
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from convserve.errors import ConvserveError, DeadlineExceeded, Draining, InferenceFailed, QueueFull
+from convserve.engine.isolation import Run, Stop, run_isolated
+from convserve.engine.waiting import Waiting
+from convserve.errors import (
+    ConvserveError,
+    DeadlineExceeded,
+    DeadlineUnmeetable,
+    Draining,
+    InferenceFailed,
+    QueueFull,
+)
 
-SMOOTHING = 0.2  # weight of the newest batch in the mean seconds per item
+SMOOTHING = 0.2  # weight of the newest batch in the mean lag
+CAUTION = 1.2  # what a prediction is multiplied by before a deadline is held against it
 
 logger = logging.getLogger(__name__)
 
@@ -53,94 +62,18 @@ class _Nobody:
     def dropped(self, reason: str) -> None: ...
 
 
-class Entry(Protocol):
-    """What the queue needs to know of those who wait."""
+class Cost(Protocol):
+    """Predicts runs, and learns from those that finished."""
 
-    @property
-    def key(self) -> Hashable:
-        """Only entries with equal keys share a batch."""
+    def predict(self, key: Hashable, size: int) -> float:
+        """Return the seconds that a run of so many payloads will take; 0 if unknown."""
 
-    def stale(self, now: float) -> bool:
-        """Tell whether nobody wants the answer any more."""
+    def learn(self, key: Hashable, size: int, seconds: float) -> None:
+        """A run of so many payloads took so many seconds."""
 
 
 P = TypeVar("P")
 R = TypeVar("R")
-E = TypeVar("E", bound=Entry)
-
-
-class Waiting(Generic[E]):
-    """Those who wait, first come first served, one lane per key. No clock, thread or loop."""
-
-    def __init__(self, capacity: int, max_batch_size: int) -> None:
-        if min(capacity, max_batch_size) < 1:
-            raise ValueError("queue capacity and max batch size must be at least 1")
-        self._capacity = capacity
-        self._max_batch_size = max_batch_size
-        self._arrivals = count()
-        self._lanes: dict[Hashable, OrderedDict[E, int]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
-
-    def admit(self, entry: E) -> bool:
-        """Let `entry` wait, or return False because the queue is full."""
-        if len(self) >= self._capacity:
-            return False
-        self._lanes.setdefault(entry.key, OrderedDict())[entry] = next(self._arrivals)
-        return True
-
-    def leave(self, entry: E) -> bool:
-        """Forget `entry`; return whether it was still waiting."""
-        lane = self._lanes.get(entry.key, OrderedDict())
-        waited = lane.pop(entry, None) is not None
-        if waited and not lane:
-            del self._lanes[entry.key]
-        return waited
-
-    def take(self, now: float, idle: int) -> list[E]:
-        """Return the next batch for one of `idle` executors; empty if nobody waits.
-
-        It holds entries with the key of the oldest, and at most a fair share of all that wait:
-        one executor must not swallow what would keep the others busy. The stale are dropped.
-        """
-        size = min(self._max_batch_size, math.ceil(len(self) / idle))
-        while self._lanes:
-            oldest = min(self._lanes, key=lambda key: next(iter(self._lanes[key].values())))
-            if batch := self._pop(oldest, size, now):
-                return batch
-        return []
-
-    def _pop(self, key: Hashable, size: int, now: float) -> list[E]:
-        lane = self._lanes[key]
-        batch: list[E] = []
-        while lane and len(batch) < size:
-            entry, _ = lane.popitem(last=False)
-            if not entry.stale(now):
-                batch.append(entry)
-        if not lane:
-            del self._lanes[key]
-        return batch
-
-
-Run = Callable[[Sequence[P]], Sequence[R | Exception]]
-
-
-def run_isolated(run: Run[P, R], payloads: Sequence[P]) -> Sequence[R | Exception]:
-    """Run a batch; if it raises, run its halves, until only the offenders have failed.
-
-    Returns for each payload its row, or the exception in its place.
-    """
-    try:
-        rows = run(payloads)
-        if len(rows) != len(payloads):
-            raise RuntimeError(f"{len(rows)} rows came back for {len(payloads)} payloads")
-    except Exception as error:
-        if len(payloads) == 1:
-            return [error]
-        half = len(payloads) // 2
-        return [*run_isolated(run, payloads[:half]), *run_isolated(run, payloads[half:])]
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +99,44 @@ class _Finished(Generic[R]):
 class _Request(Generic[P, R]):
     payload: P
     key: Hashable
-    deadline: float | None
+    deadline: float
     since: float
     answer: asyncio.Future[Answer[R]]
+    running: asyncio.Future[_Finished[R]] | None = None
 
     def stale(self, now: float) -> bool:
         """Tell whether the deadline has passed or the submitter is gone."""
-        return self.answer.done() or (self.deadline is not None and self.deadline <= now)
+        return self.answer.done() or self.deadline <= now
+
+
+@dataclass(eq=False, slots=True)
+class _Batch(Generic[P, R]):
+    """Requests on an executor; `timer` is what happens if they are not back by then."""
+
+    requests: Sequence[_Request[P, R]]
+    stop: Stop
+    started: float
+    timer: asyncio.TimerHandle
+
+    @property
+    def key(self) -> Hashable:
+        return self.requests[0].key
+
+    def wanted(self) -> bool:
+        return not all(request.answer.done() for request in self.requests)
 
 
 class Batcher(Generic[P, R]):
     """Joins the payloads of concurrent callers into batches and runs them on executor threads.
 
     `run` is called on an executor thread, at most `executors` times at once, with 1 to
-    `max_batch_size` payloads of one key. It returns one row per payload, in order; an Exception
-    in a row's place fails that payload alone. A batcher belongs to one event loop.
+    `max_batch_size` payloads of one key and a stop of its own, made by `new_stop`. It returns one
+    row per payload, in order; an Exception in a row's place fails that payload alone.
+
+    A run that nobody waits for any more, or that takes `run_seconds`, is stopped. If it has not
+    come back `grace_seconds` later it is lost: its callers get DeadlineExceeded, a new executor
+    takes its place, and `fault` tells of it until it does come back. A batcher belongs to one
+    event loop.
     """
 
     def __init__(
@@ -188,19 +144,28 @@ class Batcher(Generic[P, R]):
         run: Run[P, R],
         *,
         name: str,
+        cost: Cost,
+        new_stop: Callable[[], Stop],
         max_batch_size: int,
         queue_capacity: int,
         executors: int,
+        run_seconds: float,
+        grace_seconds: float,
         observe: Observer | None = None,
     ) -> None:
         self._run = run
         self._name = name
+        self._cost = cost
+        self._new_stop = new_stop
         self._executors = executors
+        self._run_seconds = run_seconds
+        self._grace_seconds = grace_seconds
         self._observe: Observer = observe or _Nobody()
-        self._waiting = Waiting[_Request[P, R]](queue_capacity, max_batch_size)
-        self._running: dict[asyncio.Future[_Finished[R]], list[_Request[P, R]]] = {}
-        self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"{name}-executor")
-        self._seconds_per_item = 0.0
+        self._waiting = Waiting[_Request[P, R]](queue_capacity, max_batch_size, self._turnaround)
+        self._lag = 0.0
+        self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
+        self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
+        self._pool = self._new_pool()
         self._draining = False
 
     async def submit(
@@ -209,8 +174,9 @@ class Batcher(Generic[P, R]):
         """Return the row of `payload`, which may share a batch with payloads of an equal key.
 
         `deadline` is absolute, in seconds of the loop's clock. Cancelling the caller withdraws
-        the payload. Raises QueueFull and Draining at once, DeadlineExceeded at the deadline, and
-        InferenceFailed if `run` failed on this payload (its own ConvserveErrors pass unchanged).
+        the payload. Raises QueueFull, DeadlineUnmeetable and Draining at once, DeadlineExceeded
+        at the deadline or when the run was stopped, and InferenceFailed if `run` failed on this
+        payload (its own ConvserveErrors pass unchanged).
         """
         try:
             return await self._wait(self._admit(payload, key, deadline))
@@ -221,23 +187,40 @@ class Batcher(Generic[P, R]):
             self._observe.dropped("cancelled")
             raise
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether nobody waits and nothing runs."""
+        return not (self._running or self._lost or self._waiting)
+
+    @property
+    def fault(self) -> str | None:
+        """Tell of the runs that did not end when they were told to, None if there are none."""
+        if not self._lost:
+            return None
+        grace = f"{self._grace_seconds:g} s"
+        return f"{len(self._lost)} run(s) were told to stop and had not ended {grace} later"
+
     def backlog_seconds(self) -> float:
-        """Estimate how long the accepted payloads will take; 0 until a run was measured."""
-        items = len(self._waiting) + sum(map(len, self._running.values()))
-        return items * self._seconds_per_item / self._executors
+        """Predict how long the accepted payloads will take; what Retry-After tells."""
+        return (self._remaining_seconds() + self._waiting.seconds()) / self._executors
 
     async def drain(self) -> None:
         """Refuse the new, finish the accepted."""
         self._draining = True
         while self._running:  # work-conserving: nobody waits unless somebody runs
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self._grace_seconds)  # some may get lost
 
     async def close(self) -> None:
         """Release the executor threads; those whom no `drain` let finish get Draining."""
         self._draining = True
-        while batch := self._waiting.take(monotonic(), idle=1):
+        while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
                 request.answer.set_exception(self._refusal())
+        for running in [*self._running]:
+            self._stop(running)
+        for lost in self._lost:  # they may come back when there is no event loop any more
+            lost.remove_done_callback(self._finish)
+            lost.cancel()
         self._pool.shutdown(wait=False)
 
     def _refusal(self) -> Draining:
@@ -247,11 +230,38 @@ class Batcher(Generic[P, R]):
         if self._draining:
             raise self._refusal()
         answer = asyncio.get_running_loop().create_future()
-        request = _Request[P, R](payload, key, deadline, monotonic(), answer)
+        end = math.inf if deadline is None else deadline
+        request = _Request[P, R](payload, key, end, monotonic(), answer)
+        self._check_deadline(request)
         if not self._waiting.admit(request):
             raise QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
         self._dispatch()
         return request
+
+    def _check_deadline(self, request: _Request[P, R]) -> None:
+        # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
+        if request.deadline <= request.since or (self._idle() > 0 and not self._waiting):
+            return
+        before, own = self._waiting.prospect(request.key)
+        needed = CAUTION * ((self._remaining_seconds() + before) / self._executors + own)
+        if request.since + needed > request.deadline:
+            raise DeadlineUnmeetable(
+                f"{self._name} would answer in {needed:.3f} s, after the deadline",
+                self.backlog_seconds(),
+            )
+
+    def _remaining_seconds(self) -> float:
+        """Predict what is left of the runs; one that is overdue is taken to be so once more."""
+        now = monotonic()
+        return sum(
+            abs(self._turnaround(batch.key, len(batch.requests)) - (now - batch.started))
+            for running, batch in self._running.items()
+            if not running.done()
+        )
+
+    def _turnaround(self, key: Hashable, size: int) -> float:
+        """Predict a run and what comes on top: a busy event loop is late to see that it ended."""
+        return self._cost.predict(key, size) + self._lag if size else 0.0
 
     async def _wait(self, request: _Request[P, R]) -> Answer[R]:
         try:
@@ -260,58 +270,114 @@ class Batcher(Generic[P, R]):
         except TimeoutError:
             raise DeadlineExceeded(f"{self._name} had no answer by the deadline") from None
         finally:
-            if self._waiting.leave(request):
-                self._observe.queue_depth(len(self._waiting))
+            self._forget(request)
+
+    def _forget(self, request: _Request[P, R]) -> None:
+        running = request.running
+        if running in self._running:
+            if not self._running[running].wanted():
+                self._stop(running)
+        elif self._waiting.leave(request):
+            self._observe.queue_depth(len(self._waiting))
 
     def _dispatch(self) -> None:
         """Start the one batch that one arrival, or one executor coming back, makes possible."""
         idle = self._idle()
-        if idle and (batch := self._waiting.take(monotonic(), idle)):
+        if idle > 0 and (batch := self._waiting.take(monotonic(), idle)):
             self._start(batch)
         self._observe.queue_depth(len(self._waiting))
 
     def _idle(self) -> int:
         # A run that is done leaves its executor idle, even if the loop has not got round to
-        # `_finish` yet: all who came back together share what waits.
-        return self._executors - sum(not running.done() for running in self._running)
+        # `_finish` yet: all who came back together share what waits. Executors are replaced
+        # once: more threads than that are not given to a model that keeps them.
+        unreplaced = max(0, len(self._lost) - self._executors)
+        busy = sum(not running.done() for running in self._running)
+        return self._executors - busy - unreplaced
 
-    def _start(self, batch: list[_Request[P, R]]) -> None:
-        payloads = [request.payload for request in batch]
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._pool, self._execute, payloads)
-        self._running[running] = batch
+    def _start(self, requests: list[_Request[P, R]]) -> None:
+        payloads = [request.payload for request in requests]
+        loop, stop = asyncio.get_running_loop(), self._new_stop()
+        running = loop.run_in_executor(self._pool, self._execute, payloads, stop)
+        timer = loop.call_later(self._run_seconds, self._stop, running)
+        self._running[running] = _Batch(requests, stop, monotonic(), timer)
+        for request in requests:
+            request.running = running
         running.add_done_callback(self._finish)
-        self._observe.batch_started(len(batch))
+        self._observe.batch_started(len(requests))
 
-    def _execute(self, payloads: Sequence[P]) -> _Finished[R]:
+    def _execute(self, payloads: Sequence[P], stop: Stop) -> _Finished[R]:
         started = monotonic()
-        rows = run_isolated(self._run, payloads)
+        rows = run_isolated(self._run, payloads, stop)
         return _Finished(rows, started, monotonic() - started)
 
-    def _finish(self, running: asyncio.Future[_Finished[R]]) -> None:
-        batch = self._running.pop(running)
-        finished = running.result()
-        self._learn(finished.seconds / len(batch))
-        self._dispatch()  # first of all, so that the executor does not idle
-        for request, row in zip(batch, finished.rows, strict=True):
-            self._deliver(request, row, finished, len(batch))
-        self._observe.batch_finished(len(batch), finished.seconds)
+    def _stop(self, running: asyncio.Future[_Finished[R]]) -> None:
+        """Tell a run to end, and wait for it no longer than the grace period."""
+        batch = self._running[running]
+        if not batch.stop.terminate:
+            batch.stop.terminate = True
+            batch.timer.cancel()
+            loop = asyncio.get_running_loop()
+            batch.timer = loop.call_later(self._grace_seconds, self._lose, running)
 
-    def _learn(self, seconds: float) -> None:
-        mean = self._seconds_per_item
-        self._seconds_per_item = mean + SMOOTHING * (seconds - mean) if mean else seconds
+    def _lose(self, running: asyncio.Future[_Finished[R]]) -> None:
+        """Go on without a run that does not end, and without its executor."""
+        batch = self._lost[running] = self._running.pop(running)
+        logger.error("%s: %s; its executor is replaced", self._name, self.fault)
+        self._pool.shutdown(wait=False)  # what else runs there comes back all the same
+        self._pool = self._new_pool()
+        self._dispatch()
+        for request in batch.requests:
+            if not request.answer.done():
+                request.answer.set_exception(self._overrun(monotonic() - batch.started))
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._executors, thread_name_prefix=f"{self._name}-executor")
+
+    def _overrun(self, seconds: float) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self._name} was stopped after a run of {seconds:.1f} s")
+
+    def _finish(self, running: asyncio.Future[_Finished[R]]) -> None:
+        if running in self._lost:
+            del self._lost[running]
+            logger.warning("%s: a lost run came back", self._name)
+            self._dispatch()
+            return
+        batch = self._running.pop(running)
+        batch.timer.cancel()
+        finished = running.result()
+        self._learn(batch, finished)
+        self._dispatch()  # first of all, so that the executor does not idle
+        for request, row in zip(batch.requests, finished.rows, strict=True):
+            self._deliver(request, row, finished, batch)
+        self._observe.batch_finished(len(batch.requests), finished.seconds)
+
+    def _learn(self, batch: _Batch[P, R], finished: _Finished[R]) -> None:
+        key, size, seconds = batch.key, len(batch.requests), finished.seconds
+        lag = monotonic() - batch.started - seconds
+        self._lag += SMOOTHING * (lag - self._lag)
+        # A run that failed took as long as its halves, one that was stopped at least so long.
+        failed = any(isinstance(row, Exception) for row in finished.rows)
+        overdue = batch.stop.terminate and seconds > self._cost.predict(key, size)
+        if not failed or overdue:
+            self._cost.learn(key, size, seconds)
 
     def _deliver(
-        self, request: _Request[P, R], row: R | Exception, finished: _Finished[R], size: int
+        self,
+        request: _Request[P, R],
+        row: R | Exception,
+        finished: _Finished[R],
+        batch: _Batch[P, R],
     ) -> None:
-        outcome = self._failure(row) if isinstance(row, Exception) else row
         if request.answer.done():
             return
-        if isinstance(outcome, Exception):
-            request.answer.set_exception(outcome)
+        if isinstance(row, Exception):
+            stopped = batch.stop.terminate
+            error = self._overrun(finished.seconds) if stopped else self._failure(row)
+            request.answer.set_exception(error)
         else:
-            queue_seconds = finished.started - request.since
-            request.answer.set_result(Answer(outcome, queue_seconds, finished.seconds, size))
+            queue_seconds, size = finished.started - request.since, len(batch.requests)
+            request.answer.set_result(Answer(row, queue_seconds, finished.seconds, size))
 
     def _failure(self, error: Exception) -> ConvserveError:
         if isinstance(error, ConvserveError):

@@ -1,4 +1,5 @@
-"""The CPU budget: how many cores this process may really use, and how to spend them.
+"""The CPU budget: how many cores this process may really use, how to spend them, and whether the
+kernel holds it up for using more.
 
 A container sees all cores of its host but is throttled to its quota. What binds a process is
 its scheduler affinity ∩ cpuset ∩ CFS quota, the last two of its own control group and of every
@@ -6,12 +7,18 @@ group above it that can be seen (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`; see
 Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
 """
 
+import asyncio
+import logging
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+MUCH = 0.05  # of the periods throttled: latencies are no longer the model's
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,50 @@ def cpu_budget(
     executors = max(1, math.floor(cores))
     reason = f"{cores:g} CPU cores ({cause}), hence {executors} single-threaded executor(s)"
     return CpuBudget(cores, reason, executors)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """What the CFS quota has cost so far: periods, those cut short, and seconds of standstill."""
+
+    periods: int = 0
+    throttled: int = 0
+    seconds: float = 0.0
+
+    def share_since(self, before: "Throttling") -> float:
+        """Return which share of the periods since then was cut short, 0 to 1."""
+        return (self.throttled - before.throttled) / max(1, self.periods - before.periods)
+
+
+def throttling(root: Path = Path("/")) -> Throttling:
+    """Read `cpu.stat` of the control group, own or above, that is throttled most."""
+    found = map(_throttling, _groups(root))
+    return max(found, key=lambda one: (one.throttled, one.periods), default=Throttling())
+
+
+async def watch_throttling(
+    every: float = 60.0, read: Callable[[], Throttling] = throttling
+) -> None:
+    """Warn, every so many seconds, if more than 5 % of the periods since then were throttled."""
+    before = read()
+    while True:
+        await asyncio.sleep(every)
+        now = read()
+        if (share := now.share_since(before)) > MUCH:
+            logger.warning(
+                "the CPU quota held the service up in %.0f %% of the last periods, for %.1f s: "
+                "raise the quota, or set cores to less",
+                100 * share,
+                now.seconds - before.seconds,
+            )
+        before = now
+
+
+def _throttling(group: Path) -> Throttling:
+    """v2 counts microseconds in `throttled_usec`, v1 nanoseconds in `throttled_time`."""
+    stat = dict(re.findall(r"^(\w+) (\d+)$", _read(group / "cpu.stat"), re.MULTILINE))
+    seconds = int(stat.get("throttled_usec", 0)) / 1e6 + int(stat.get("throttled_time", 0)) / 1e9
+    return Throttling(int(stat.get("nr_periods", 0)), int(stat.get("nr_throttled", 0)), seconds)
 
 
 def _affinity() -> set[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime as ort
 
 from convserve.engine import Arrays
+from convserve.engine.isolation import Stop
 from convserve.errors import InvalidArtifact
 
 DATATYPES = {
@@ -27,6 +28,8 @@ DATATYPES = {
     "tensor(string)": "BYTES",
 }
 """ONNX Runtime's type names → the datatypes of the Open Inference Protocol."""
+
+ERROR, FATAL = 3, 4  # ONNX Runtime's severities
 
 REMEDIES = {
     "External data path does not exist": "put the external data file beside the model",
@@ -68,13 +71,22 @@ class Session:
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def run(self, inputs: Arrays, stop: Stop | None = None) -> Arrays:
         """Return the outputs for `inputs`, arrays as `inputs` and `outputs` specify them.
 
-        What ONNX Runtime cannot run (a wrong shape, say) raises its own exception.
+        `stop` is one that `new_stop` made. What ONNX Runtime cannot run (a wrong shape, say) or
+        was told to stop raises its own exception.
         """
-        values = self._session.run(self._output_names, inputs)
+        values = self._session.run(self._output_names, inputs, stop)
         return dict(zip(self._output_names, values, strict=True))
+
+
+def new_stop() -> Stop:
+    """Return what ends the runs that are given it; it acts between two nodes of the graph."""
+    options = ort.RunOptions()
+    options.log_severity_level = FATAL  # who stops a run knows why it ended
+    stop: Stop = options
+    return stop
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -85,7 +97,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Spinning threads burn the CPU that the other executors and the event loop need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = ERROR
     # The memory arena stays on: with fixed shapes and a bounded batch it stops growing after the
     # largest batch, and runs allocate nothing.
     return options

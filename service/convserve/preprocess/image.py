@@ -43,6 +43,7 @@ FORMATS = [
     )
 ]
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+PIXEL = 4  # bytes that Pillow keeps for one
 MAX_ASPECT = 100  # the longer side is resized in proportion: a line would become a wall
 
 
@@ -109,10 +110,13 @@ class ImagePreprocess:
 
     def peek(self, data: bytes) -> Pending:
         """Read the header of the encoded image `data`."""
-        if len(data) > SMALL:
-            return Pending(large=True, finish=lambda: self._prepare(self._open(data)))
         image = self._open(data)
-        return Pending(image.width * image.height > SMALL, partial(self._prepare, image))
+        pixels = image.width * image.height
+        return Pending(
+            large=max(pixels, len(data)) > SMALL,
+            unpacked=pixels * PIXEL,
+            finish=partial(self._prepare, image),
+        )
 
     def _open(self, data: bytes) -> Image.Image:
         if not data:

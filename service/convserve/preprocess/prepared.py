@@ -21,9 +21,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Work that is still to be done, and whether it is large enough for a thread of its own."""
+    """Work that is still to be done: whether it deserves a thread, and the bytes it unpacks."""
 
     large: bool
+    unpacked: int
     finish: Callable[[], Prepared]
 
 
@@ -33,5 +34,6 @@ class Preprocess(Protocol):
     def peek(self, data: bytes) -> Pending:
         """Refuse what can be refused unread; `finish` of the result does the rest.
 
-        Both raise InvalidInput, InputTooLarge or UnsupportedMedia.
+        It reads headers only, which still deserves a thread if `data` is longer than SMALL. Both
+        raise InvalidInput, InputTooLarge or UnsupportedMedia.
         """

@@ -13,6 +13,7 @@ from convserve.settings import Settings
 
 STEPS: dict[str, Callable[[str], str]] = {"lowercase": str.lower}
 BLANK = -1
+CHARACTER = 4  # bytes that one may take once it is decoded
 LAST_SPACE = 0x3000  # Unicode has no white space beyond the ideographic space
 
 
@@ -56,7 +57,7 @@ class TextPreprocess:
 
     def peek(self, data: bytes) -> Pending:
         """Leave everything for later: a text has no header."""
-        return Pending(len(data) > SMALL, partial(self._prepare, data))
+        return Pending(len(data) > SMALL, len(data) * CHARACTER, partial(self._prepare, data))
 
     def _prepare(self, data: bytes) -> Prepared:
         text = _decode(data)

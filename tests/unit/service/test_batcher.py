@@ -2,10 +2,11 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,15 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import Answer, Batcher, Waiting, run_isolated
+from convserve.engine.batcher import Answer, Batcher
+from convserve.engine.cost import CostModel
+from convserve.engine.isolation import Stop, run_isolated
+from convserve.engine.waiting import Waiting
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
+    DeadlineUnmeetable,
     Draining,
     InferenceFailed,
     InvalidInput,
     QueueFull,
 )
+from tests.unit.service.batching import Flag, Known, make, on_a_loop, until
 
 # ---------------------------------------------------------------- the queue, on a simulated clock
 
@@ -41,10 +47,14 @@ class Person:
 class WaitingMachine(RuleBasedStateMachine):
     """Whatever happens in whatever order, the promises of `Waiting.take` hold."""
 
-    @initialize(capacity=st.integers(1, 12), largest=st.integers(1, 5))
-    def open(self, capacity: int, largest: int) -> None:
-        self.capacity, self.largest = capacity, largest
-        self.queue = Waiting[Person](capacity, largest)
+    @initialize(
+        capacity=st.integers(1, 12),
+        largest=st.integers(1, 5),
+        each=st.sampled_from([0.0, 0.3, 0.7]),
+    )
+    def open(self, capacity: int, largest: int, each: float) -> None:
+        self.capacity, self.largest, self.cost = capacity, largest, Known(each)
+        self.queue = Waiting[Person](capacity, largest, self.cost.predict)
         self.now = 0.0
         self.people: list[Person] = []  # in order of arrival, until taken or left
         self.numbers = iter(range(10**6))
@@ -52,15 +62,26 @@ class WaitingMachine(RuleBasedStateMachine):
     def live(self) -> list[Person]:
         return [person for person in self.people if not person.stale(self.now)]
 
-    @rule(key=st.sampled_from("abc"), patience=st.sampled_from([1.0, 3.0, math.inf]))
-    def arrive(self, key: str, patience: float) -> None:
-        person = Person(next(self.numbers), key, self.now + patience)
-        full = len(self.queue) == self.capacity
-        assert self.queue.admit(person) is not full
-        if not full:
-            self.people.append(person)
+    def in_time(self, batch: Sequence[Person]) -> bool:
+        end = self.now + self.cost.predict("", len(batch))
+        return all(end <= person.deadline for person in batch)
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.0]))
+    def useful(self) -> list[Person]:
+        return [person for person in self.live() if self.in_time([person])]
+
+    @rule(
+        keys=st.text("aaab", min_size=1, max_size=8),
+        patience=st.sampled_from([1.0, 2.0, 3.0, math.inf]),
+    )
+    def arrive(self, keys: str, patience: float) -> None:
+        for key in keys:
+            person = Person(next(self.numbers), key, self.now + patience)
+            full = len(self.queue) == self.capacity
+            assert self.queue.admit(person) is not full
+            if not full:
+                self.people.append(person)
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 0.8]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -73,49 +94,65 @@ class WaitingMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         person = data.draw(st.sampled_from(self.people))
-        stale, before = person.stale(self.now), len(self.queue)
+        useful, before = person in self.useful(), len(self.queue)
         waited = self.queue.leave(person)
-        assert waited or stale  # only a stale one may have been dropped earlier
+        assert waited or not useful  # others may have been dropped earlier
         assert len(self.queue) == before - waited
         assert not self.queue.leave(person)
         self.people.remove(person)
 
-    @rule(idle=st.integers(1, 4))
+    @rule(idle=st.sampled_from([1, 1, 2, 4]))
     def take(self, idle: int) -> None:
-        live, share = self.live(), math.ceil(len(self.queue) / idle)
-        nobody_is_stale = len(live) == len(self.people)
+        useful, share = self.useful(), math.ceil(len(self.queue) / idle)
+        everybody_is_useful = len(useful) == len(self.people)
+        alone = self.live() if len(self.people) == len(self.queue) == 1 else []
         batch = self.queue.take(self.now, idle)
-        assert bool(batch) == bool(live)  # work-conserving
-        if not batch:
+        if not useful:  # the last of all is run, and may prove the prediction wrong
+            assert len(batch) <= 1
+            assert set(alone) <= set(batch) <= set(self.live())
             assert len(self.queue) == 0
-            return
-        same_key = [person for person in live if person.key == batch[0].key]
-        assert batch == same_key[: min(self.largest, share)]  # FIFO, no stranger, nobody stale
-        assert not nobody_is_stale or batch[0] is live[0]  # the oldest goes first
+        else:  # work-conserving
+            same_key = [person for person in useful if person.key == batch[0].key]
+            size = min(self.largest, share)
+            while not self.in_time(same_key[:size]):
+                size -= 1
+            assert batch == same_key[:size]  # FIFO, no stranger, nobody stale, nobody late
+            assert not everybody_is_useful or batch[0] is useful[0]  # the oldest goes first
         self.people = [person for person in self.people if person not in batch]
 
     @invariant()
     def nobody_is_lost(self) -> None:
-        assert len(self.live()) <= len(self.queue) <= self.capacity
+        assert len(self.useful()) <= len(self.queue) <= self.capacity
 
     def teardown(self) -> None:
         if not hasattr(self, "queue"):
             return
-        live, taken = self.live(), list[Person]()
+        live, useful, taken = self.live(), self.useful(), list[Person]()
         while batch := self.queue.take(self.now, 1):
             taken += batch
-        assert sorted(p.number for p in taken) == [p.number for p in live]
+        assert {p.number for p in useful} <= {p.number for p in taken}
+        assert {p.number for p in taken} <= {p.number for p in live}
         assert len(self.queue) == 0
 
 
 TestWaiting = WaitingMachine.TestCase
-TestWaiting.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestWaiting.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def test_the_prospect_of_one_more_counts_its_own_batch_apart() -> None:
+    queue = Waiting[Person](100, 4, Known(1).predict)
+    assert queue.prospect("a") == (0, 1)
+    for arrived, prospect in enumerate([(0, 3), (0, 4), (0, 4), (4, 4), (4, 4)], start=1):
+        queue.admit(Person(arrived, "a", math.inf))
+        assert queue.prospect("a") == prospect  # as many again may join it
+        assert queue.prospect("b") == (arrived, 1)
+        assert queue.seconds() == arrived
 
 
 @pytest.mark.parametrize(("capacity", "largest"), [(0, 1), (1, 0), (-1, 4)])
 def test_limits_below_one_are_refused(capacity: int, largest: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Waiting[Person](capacity, largest)
+        Waiting[Person](capacity, largest, CostModel().predict)
 
 
 # --------------------------------------------------------------------------- isolation, no thread
@@ -125,14 +162,14 @@ def test_limits_below_one_are_refused(capacity: int, largest: int) -> None:
 def test_only_the_offenders_fail(poison: list[bool]) -> None:
     calls: list[int] = []
 
-    def run(payloads: Sequence[int]) -> list[int]:
+    def run(payloads: Sequence[int], stop: Stop) -> list[int]:
         calls.append(len(payloads))
         for payload in payloads:
             if poison[payload]:
                 raise ZeroDivisionError(payload)
         return [payload * 10 for payload in payloads]
 
-    rows = run_isolated(run, range(len(poison)))
+    rows = run_isolated(run, range(len(poison)), Flag())
     for payload, row in enumerate(rows):
         if poison[payload]:
             assert isinstance(row, ZeroDivisionError)
@@ -145,7 +182,9 @@ def test_only_the_offenders_fail(poison: list[bool]) -> None:
 
 @given(payloads=st.integers(1, 9), too_many=st.sampled_from([-1, 1, 2]))
 def test_rows_that_do_not_match_the_payloads_reach_nobody(payloads: int, too_many: int) -> None:
-    rows = run_isolated(lambda batch: ["row"] * (len(batch) + too_many), range(payloads))
+    rows = run_isolated(
+        lambda batch, stop: ["row"] * (len(batch) + too_many), range(payloads), Flag()
+    )
     assert [type(row) for row in rows] == [RuntimeError] * payloads
 
 
@@ -159,7 +198,7 @@ class Gate:
     opened: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[list[Any]] = field(default_factory=list)
 
-    def __call__(self, payloads: Sequence[Any]) -> list[Any]:
+    def __call__(self, payloads: Sequence[Any], stop: Stop) -> list[Any]:
         self.batches.append(list(payloads))
         assert self.opened.acquire(timeout=30)
         return [f"{payload}!" for payload in payloads]
@@ -195,29 +234,16 @@ class Record:
         self.reasons[reason] += 1
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads
-            await asyncio.sleep(0.001)
-
-
 Submitted = asyncio.Task[Answer[Any]]
 
 
 class Bench:
     """A gated batcher and its surroundings."""
 
-    def __init__(self, executors: int, max_batch_size: int, queue_capacity: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.gate = Gate()
         self.record = Record()
-        self.batcher = Batcher[Any, Any](
-            self.gate,
-            name="net",
-            max_batch_size=max_batch_size,
-            queue_capacity=queue_capacity,
-            executors=executors,
-            observe=self.record,
-        )
+        self.batcher = make(self.gate, observe=self.record, **options)
 
     def submit(self, payload: Any, **options: Any) -> Submitted:
         return asyncio.create_task(self.batcher.submit(payload, **options))
@@ -230,31 +256,14 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(
-    executors: int = 1, max_batch_size: int = 4, queue_capacity: int = 100
-) -> AsyncIterator[Bench]:
-    the_bench = Bench(executors, max_batch_size, queue_capacity)
+async def bench(**options: Any) -> AsyncIterator[Bench]:
+    the_bench = Bench(**{"executors": 1, "max_batch_size": 4, "queue_capacity": 100} | options)
     try:
         yield the_bench
     finally:
         the_bench.gate.open()
         await the_bench.batcher.drain()
         await the_bench.batcher.close()
-
-
-def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run an async test on a loop of its own; an exception nobody handled fails it."""
-
-    async def supervised() -> None:
-        unhandled: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, what: unhandled.append(what))
-        await test()
-        assert unhandled == []
-
-    def synchronous() -> None:
-        asyncio.run(supervised())
-
-    return synchronous
 
 
 @on_a_loop
@@ -304,13 +313,11 @@ async def test_only_equal_keys_share_a_batch() -> None:
 
 @on_a_loop
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    async with bench(executors=1, max_batch_size=1, queue_capacity=3) as b:
-        b.gate.open(1)
-        measured = await b.batcher.submit("measured")
+    async with bench(max_batch_size=1, queue_capacity=3, cost=Known(10)) as b:
         await b.submitted("abcd")
         with pytest.raises(QueueFull) as raised:
             await b.batcher.submit("e")
-        assert raised.value.retry_after == pytest.approx(4 * measured.run_seconds)
+        assert raised.value.retry_after == pytest.approx(4 * 10, abs=5)
         assert b.record.reasons == {"queue_full": 1}
     assert ["e"] not in b.gate.batches
 
@@ -455,16 +462,11 @@ async def test_an_answer_says_what_it_took() -> None:
         assert b.record.started == b.record.finished == [1, 3]
 
 
-def failing(payloads: Sequence[Any]) -> list[Any]:
+def failing(payloads: Sequence[Any], stop: Stop) -> list[Any]:
     """Fails for the payload "crash" as a model does; other exceptions are rows."""
     if "crash" in payloads:
         raise OSError("secret internals of the model")
     return list(payloads)
-
-
-def make(run: Callable[[Sequence[Any]], Sequence[Any]], **options: Any) -> Batcher[Any, Any]:
-    limits: dict[str, Any] = {"max_batch_size": 8, "queue_capacity": 1000, "executors": 2}
-    return Batcher(run, name="net", **limits | options)
 
 
 def test_the_cause_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -515,7 +517,7 @@ seconds = st.sampled_from([0.0, 0.001, 0.002, 0.004])
 visits = st.builds(
     Visit,
     number=st.just(0),
-    kind=st.sampled_from(["good", "good", "good", "raises", "bad row"]),
+    kind=st.sampled_from(["good"] * 12 + ["raises", "bad row"] * 3 + ["exits", "endless"]),
     key=st.sampled_from("ab"),
     arrives=seconds,
     patience=st.none() | st.none() | st.sampled_from([0.001, 0.003, 60.0]),
@@ -532,13 +534,20 @@ class Kitchen:
         self.seen: set[int] = set()
         self.broken: list[str] = []
 
-    def __call__(self, batch: Sequence[Visit]) -> list[Any]:
+    def __call__(self, batch: Sequence[Visit], stop: Stop) -> list[Any]:
         self.check(len(batch) <= self.max_batch_size, "too large")
         self.check(len({visit.key for visit in batch}) == 1, "mixed keys")
         self.check(self.executors.acquire(blocking=False), "too many executors at work")
         time.sleep(0.001)
         self.seen |= {visit.number for visit in batch}
+        kinds = {visit.kind for visit in batch}
+        while "endless" in kinds and not stop.terminate:
+            time.sleep(0.001)
         self.executors.release()
+        if "endless" in kinds:
+            raise RuntimeError("stopped")
+        if "exits" in kinds:
+            sys.exit("exits")
         if any(visit.kind == "raises" for visit in batch):
             raise RuntimeError("poison")
         return [
@@ -570,19 +579,21 @@ async def play(batcher: Batcher[Visit, Any], day: Sequence[Visit]) -> list[Any]:
     return endings
 
 
-def check_ending(visit: Visit, ending: Any, seen: set[int]) -> None:
+def check_ending(visit: Visit, ending: Any, seen: set[int], stopped: bool) -> None:
     """Everybody gets exactly their own answer or their own error."""
     if isinstance(ending, Answer):
         assert visit.kind == "good"
         assert ending.value == ("row of", visit.number)
     elif isinstance(ending, InferenceFailed):
-        assert visit.kind in {"raises", "bad row"}
+        assert visit.kind in {"raises", "exits", "bad row"}
         assert visit.number in seen
     elif isinstance(ending, DeadlineExceeded):
-        assert visit.patience is not None
-        assert visit.patience < 60
+        assert stopped or (visit.patience is not None and visit.patience < 60)
     elif isinstance(ending, asyncio.CancelledError):
         assert visit.departs is not None
+    elif isinstance(ending, DeadlineUnmeetable):
+        assert visit.patience is not None
+        assert visit.number not in seen
     else:
         assert isinstance(ending, QueueFull)
         assert visit.number not in seen
@@ -600,6 +611,7 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
 ) -> None:
     day = [Visit(**vars(visit) | {"number": number}) for number, visit in enumerate(day)]
     kitchen, record = Kitchen(max_batch_size, executors), Record()
+    endless = any(visit.kind == "endless" for visit in day)
 
     async def scenario() -> list[Any]:
         batcher = make(
@@ -607,6 +619,7 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
             max_batch_size=max_batch_size,
             queue_capacity=queue_capacity,
             executors=executors,
+            run_seconds=0.01 if endless else 60,
             observe=record,
         )
         endings = await play(batcher, day)
@@ -619,7 +632,7 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
     endings = asyncio.run(scenario())
     assert kitchen.broken == []
     for visit, ending in zip(day, endings, strict=True):
-        check_ending(visit, ending, kitchen.seen)
+        check_ending(visit, ending, kitchen.seen, stopped=endless)
     answered = sum(isinstance(ending, Answer) for ending in endings)
     never_came = (
         sum(  # cancelled before their submit began
@@ -633,4 +646,9 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
     assert set(record.reasons) <= {kind.code for kind in errors_of_a_submit} | {"cancelled"}
 
 
-errors_of_a_submit: list[type[ConvserveError]] = [QueueFull, DeadlineExceeded, InferenceFailed]
+errors_of_a_submit: list[type[ConvserveError]] = [
+    QueueFull,
+    DeadlineUnmeetable,
+    DeadlineExceeded,
+    InferenceFailed,
+]

@@ -1,3 +1,4 @@
+import asyncio
 import math
 import os
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.engine.cpu import cpu_budget
+from convserve.engine.cpu import Throttling, cpu_budget, throttling, watch_throttling
 
 EIGHT = set(range(8))
 
@@ -132,3 +133,63 @@ def test_this_process_has_a_budget() -> None:
     budget = cpu_budget()
     assert 0 < budget.cores <= (os.cpu_count() or 1)
     assert budget.reason
+
+
+def stat(periods: int, throttled: int, time: str) -> str:
+    return f"usage_usec 77\nnr_periods {periods}\nnr_throttled {throttled}\n{time}\nnr_bursts 0"
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        pytest.param(
+            "0::/",
+            {"cpu.stat": stat(200, 30, "throttled_usec 1500000")},
+            Throttling(200, 30, 1.5),
+            id="v2",
+        ),
+        pytest.param(
+            CONTAINER_V1,
+            {"cpu,cpuacct/cpu.stat": stat(200, 30, "throttled_time 2500000000")},
+            Throttling(200, 30, 2.5),
+            id="v1",
+        ),
+        pytest.param(
+            "0::/a/b",
+            {
+                "a/b/cpu.stat": stat(900, 0, "throttled_usec 0"),
+                "a/cpu.stat": stat(100, 7, "throttled_usec 10"),
+            },
+            Throttling(100, 7, 1e-5),
+            id="the parent is throttled",
+        ),
+        pytest.param("0::/", {"cpu.stat": "usage_usec 5"}, Throttling(), id="no quota"),
+        pytest.param("0::/", {}, Throttling(), id="bare machine"),
+        pytest.param("0::/", {"cpu.stat": "nr_periods many"}, Throttling(), id="garbage"),
+    ],
+)
+def test_what_the_quota_cost(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: Throttling
+) -> None:
+    assert throttling(tree(tmp_path, membership, files)) == expected
+
+
+def test_without_control_groups_nothing_is_throttled(tmp_path: Path) -> None:
+    assert throttling(tmp_path) == Throttling()
+
+
+@pytest.mark.parametrize(("throttled", "warnings"), [(0, 0), (5, 0), (6, 1), (100, 1)])
+def test_more_than_one_period_in_twenty_is_a_warning(
+    caplog: pytest.LogCaptureFixture, throttled: int, warnings: int
+) -> None:
+    states = [Throttling(50, 50, 9.0)] + [Throttling(150, 50 + throttled, 9.5)] * 2
+
+    async def scenario() -> None:
+        readings = iter(states)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await watch_throttling(0, lambda: next(readings))
+
+    asyncio.run(scenario())
+    assert len(caplog.records) == warnings
+    for record in caplog.records:
+        assert f"in {throttled} % of the last periods, for 0.5 s" in record.getMessage()

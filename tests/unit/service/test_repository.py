@@ -7,6 +7,7 @@ import pytest
 
 from convserve.errors import Draining, ModelNotFound, ModelNotReady
 from convserve.repository import Repository
+from convserve.served_model import ServedModel
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
 from tests.artifacts import IMAGE, IMAGE_LABELS, TEXT, build_text, image_probabilities, picture
@@ -15,8 +16,11 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def opened(store: Path, *models: str, settle: bool = True) -> AsyncIterator[Repository]:
-    repository = Repository(Settings(store=store, models=models, cores=1), Telemetry())
+async def opened(
+    store: Path, *models: str, settle: bool = True, measure_seconds: float = 2
+) -> AsyncIterator[Repository]:
+    settings = Settings(store=store, models=models, cores=1, measure_seconds=measure_seconds)
+    repository = Repository(settings, Telemetry())
     await repository.start()
     if settle:
         await repository.settled()
@@ -29,7 +33,8 @@ async def test_default_models_are_ready_and_answer(pristine_store: Path) -> None
         repository.check_ready()
         model = await repository.get(IMAGE)
         encoded, trace = picture(40, 30), Trace("id")
-        prepared = await model.prepare(encoded, trace)
+        with repository.memory.hold() as hold:
+            prepared = await model.prepare(encoded, trace, hold)
         answer = await model.infer(prepared, trace, top_k=4, deadline=None)
         expected = dict(zip(IMAGE_LABELS, image_probabilities(encoded).tolist(), strict=True))
         top = answer["top"]
@@ -135,3 +140,52 @@ async def test_while_draining_it_is_not_ready_but_answers(pristine_store: Path) 
         with pytest.raises(Draining):
             repository.check_ready()
         assert (await repository.get(IMAGE)).id == IMAGE
+
+
+async def measured(store: Path, seconds: float, busy: bool) -> dict[int, int]:
+    """Batch size → how many runs of it a model was measured with."""
+    async with opened(store, TEXT, measure_seconds=0) as repository:
+        model = await repository.get(TEXT)
+        await model.measure(seconds, lambda: not busy)
+        return {p.batch_size: p.n for curve in model.cost.points().values() for p in curve}
+
+
+async def test_a_ready_model_is_measured_by_batch_size(pristine_store: Path) -> None:
+    assert await measured(pristine_store, 60, busy=False) == dict.fromkeys((1, 2, 4, 8), 5)
+
+
+@pytest.mark.parametrize(("seconds", "busy"), [(0.0, False), (0.2, True)])
+async def test_it_is_measured_only_within_its_time_and_when_nothing_else_is_to_do(
+    pristine_store: Path, seconds: float, busy: bool
+) -> None:
+    assert await measured(pristine_store, seconds, busy=busy) == {}
+
+
+async def test_measuring_begins_by_itself(pristine_store: Path) -> None:
+    async with opened(pristine_store, measure_seconds=60) as repository:
+        models = [await repository.get(name) for name in (IMAGE, TEXT)]
+        async with asyncio.timeout(60):
+            while not all(model.cost.points() for model in models):
+                await asyncio.to_thread(bool)
+
+
+async def test_closing_does_not_wait_for_the_measuring(
+    pristine_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Repository, "_idle", lambda repository: False)
+    async with asyncio.timeout(30), opened(pristine_store, measure_seconds=1e6) as repository:
+        assert len(repository._chores) > 1
+    assert not repository._chores
+
+
+async def test_a_measurement_that_fails_is_logged_and_harms_nobody(
+    pristine_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(model: ServedModel, items: object) -> float:
+        raise OSError("the golden is gone")
+
+    monkeypatch.setattr(ServedModel, "_time", broken)
+    async with opened(pristine_store) as repository:
+        while "the golden is gone" not in caplog.text:
+            await asyncio.to_thread(bool)
+        assert (await repository.get(TEXT)).id == TEXT

@@ -104,3 +104,10 @@ def test_the_batcher_is_told_in_metrics() -> None:
     assert found["convserve_cancelled_total['1', 'm']"] == 1
     assert found["convserve_batch_item_errors_total['1', 'm']"] == 1
     assert found["convserve_rejected_total['1', 'm', 'queue_full']"] == 2
+
+
+def test_throttled_seconds_are_read_at_every_scrape() -> None:
+    telemetry, readings = Telemetry(), iter([1.5, 2.5])
+    telemetry.watch_throttling(lambda: next(readings))
+    assert samples(telemetry)["convserve_cfs_throttled_seconds_total[]"] == 1.5
+    assert samples(telemetry)["convserve_cfs_throttled_seconds_total[]"] == 2.5

@@ -1,0 +1,100 @@
+"""What a run costs: t(batch, shape), learned from every run that finishes.
+
+For each shape and batch size the median of the newest runs (robust: up to half of them may be
+outliers), pooled so that a larger batch never costs less (isotonic regression by pooling adjacent
+violators: Ayer et al., 1955), joined by straight lines from the origin.
+"""
+
+from bisect import bisect_left
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+WINDOW = 15  # runs of one batch size that are remembered
+SHAPES = 64  # shapes that are remembered, the ones learned last
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A run of `batch_size` takes `seconds`, after `n` measurements."""
+
+    batch_size: int
+    seconds: float
+    n: int
+
+
+class CostModel:
+    """Predicts how long a run takes. Knows nothing at first, and then predicts 0."""
+
+    def __init__(self) -> None:
+        self._curves: OrderedDict[Hashable, _Curve] = OrderedDict()
+
+    def learn(self, key: Hashable, size: int, seconds: float) -> None:
+        """A run of `size` payloads of the shape `key` took so many seconds."""
+        curve = self._curves.setdefault(key, _Curve())
+        self._curves.move_to_end(key)
+        curve.learn(size, seconds)
+        if len(self._curves) > SHAPES:
+            self._curves.popitem(last=False)
+
+    def predict(self, key: Hashable, size: int) -> float:
+        """Return the seconds that a run will take; 0 before anything was measured.
+
+        A shape that is new is taken to cost what the shape learned last costs.
+        """
+        if not self._curves:
+            return 0.0
+        curve = self._curves.get(key) or next(reversed(self._curves.values()))
+        return curve.predict(size)
+
+    def points(self) -> dict[Hashable, list[Point]]:
+        """Return what was measured, by shape, in order of batch size."""
+        return {key: curve.points() for key, curve in self._curves.items()}
+
+
+class _Curve:
+    """t(batch) of one shape."""
+
+    def __init__(self) -> None:
+        self._recent: dict[int, deque[float]] = {}
+        self._learned: dict[int, int] = {}
+        self._sizes: list[int] = [0]
+        self._seconds: list[float] = [0.0]
+
+    def learn(self, size: int, seconds: float) -> None:
+        self._recent.setdefault(size, deque(maxlen=WINDOW)).append(seconds)
+        self._learned[size] = self._learned.get(size, 0) + 1
+        sizes = sorted(self._recent)
+        medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
+        self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
+
+    def predict(self, size: int) -> float:
+        place = bisect_left(self._sizes, size)
+        if place == len(self._sizes):  # beyond what was measured: in proportion
+            return self._seconds[-1] * size / self._sizes[-1]
+        if self._sizes[place] == size:
+            return self._seconds[place]
+        (low, high), (least, most) = (
+            values[place - 1 : place + 1] for values in (self._sizes, self._seconds)
+        )
+        return least + (most - least) * (size - low) / (high - low)
+
+    def points(self) -> list[Point]:
+        return [
+            Point(size, seconds, self._learned[size])
+            for size, seconds in zip(self._sizes[1:], self._seconds[1:], strict=True)
+        ]
+
+
+def monotone(points: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the non-decreasing values nearest, in squares, to (value, weight) `points`."""
+    pools: list[tuple[float, float, int]] = []  # mean, weight, how many points
+    for value, weight in points:
+        mean, heft, members = value, weight, 1
+        while pools and pools[-1][0] >= mean:
+            other, more, others = pools.pop()
+            mean = (other * more + mean * heft) / (more + heft)
+            heft, members = heft + more, members + others
+        pools.append((mean, heft, members))
+    return [mean for mean, _, members in pools for _ in range(members)]

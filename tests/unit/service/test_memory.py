@@ -1,0 +1,126 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from convserve.engine.memory import ByteBudget, Hold
+from convserve.errors import InputTooLarge, QueueFull
+
+COUNTS = st.integers(0, 12)
+
+
+class BudgetMachine(RuleBasedStateMachine):
+    """Requests that take, work and end in any order; work may outlast its request."""
+
+    @initialize(capacity=st.integers(1, 20))
+    def open(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.seen: list[int] = [0]
+        self.budget = ByteBudget(capacity, self.seen.append)
+        self.requests: dict[Hold, tuple[AbstractContextManager[Hold], int]] = {}
+        self.work: list[tuple[Hold, AbstractContextManager[None], int]] = []
+
+    def held(self, of: Hold | None = None) -> int:
+        taken = {hold: count for hold, (_, count) in self.requests.items()}
+        working = [(hold, count) for hold, _, count in self.work]
+        return sum(count for hold, count in [*taken.items(), *working] if of in (None, hold))
+
+    def expect(self, hold: Hold, count: int) -> type[Exception] | None:
+        if self.held(hold) + count > self.capacity:
+            return InputTooLarge
+        return QueueFull if self.held() + count > self.capacity else None
+
+    @rule()
+    def arrive(self) -> None:
+        request = self.budget.hold()
+        self.requests[request.__enter__()] = request, 0
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), count=COUNTS)
+    def take(self, data: st.DataObject, count: int) -> None:
+        hold = data.draw(st.sampled_from(list(self.requests)))
+        if error := self.expect(hold, count):
+            with pytest.raises(error):
+                hold.take(count)
+        else:
+            hold.take(count)
+            request, taken = self.requests[hold]
+            self.requests[hold] = request, taken + count
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), count=COUNTS)
+    def begin_work(self, data: st.DataObject, count: int) -> None:
+        hold = data.draw(st.sampled_from(list(self.requests)))
+        work = hold.during(count)
+        if error := self.expect(hold, count):
+            with pytest.raises(error):
+                work.__enter__()
+        else:
+            work.__enter__()
+            self.work.append((hold, work, count))
+
+    @precondition(lambda self: self.work)
+    @rule(data=st.data(), fails=st.booleans())
+    def end_work(self, data: st.DataObject, fails: bool) -> None:
+        place = data.draw(st.integers(0, len(self.work) - 1))
+        _, work, _ = self.work.pop(place)
+        leave(work, fails)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), fails=st.booleans())
+    def end(self, data: st.DataObject, fails: bool) -> None:
+        request, _ = self.requests.pop(data.draw(st.sampled_from(list(self.requests))))
+        leave(request, fails)
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        assert 0 <= self.seen[-1] <= self.capacity
+        assert self.seen[-1] == self.held()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "budget"):
+            return
+        for request, _ in self.requests.values():
+            leave(request, fails=False)
+        for _, work, _ in self.work:
+            leave(work, fails=True)
+        with self.budget.hold() as hold:  # everything is there again
+            hold.take(self.capacity)
+        assert self.seen[-1] == 0
+
+
+def leave(block: AbstractContextManager[object], fails: bool) -> None:
+    if fails:
+        error = ConnectionError("the client left")
+        assert not block.__exit__(type(error), error, None)
+    else:
+        block.__exit__(None, None, None)
+
+
+TestBudget = BudgetMachine.TestCase
+TestBudget.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@settings(max_examples=20, deadline=None)
+@given(wanted=st.lists(st.integers(1, 50), min_size=50, max_size=200))
+def test_threads_never_hold_too_much_and_give_all_back(wanted: list[int]) -> None:
+    seen: list[int] = [0]
+    budget = ByteBudget(100, seen.append)
+
+    def request(counts: Iterator[int]) -> None:
+        try:
+            with budget.hold() as hold:
+                hold.take(next(counts))
+                with hold.during(next(counts)):
+                    hold.take(next(counts))
+        except (QueueFull, InputTooLarge):
+            pass
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: request(iter((wanted * 2)[n : n + 3])), range(len(wanted))))
+    assert max(seen) <= 100
+    assert seen[-1] == 0
