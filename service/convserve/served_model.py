@@ -18,7 +18,7 @@ from convserve.engine.cpu import CpuBudget
 from convserve.engine.isolation import Stop
 from convserve.engine.memory import Hold
 from convserve.engine.session import Session, new_stop
-from convserve.errors import QueueFull
+from convserve.errors import ConvserveError, QueueFull
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
@@ -57,6 +57,7 @@ class ServedModel:
         self._decoders = decoders
         self._decoding = 0
         self._capacity = settings.queue_capacity
+        self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self.cost = CostModel()
         self._batcher = Batcher[Arrays, Arrays](
             self._run,
@@ -118,6 +119,14 @@ class ServedModel:
         except QueueFull as refusal:
             self.metrics.dropped(refusal.code)
             raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
+
+    def admit(self, deadline: float) -> None:
+        """Raise what `infer` would refuse now, before anything is read or decoded for it."""
+        try:
+            self._batcher.check(key=self._shape, deadline=deadline)
+        except ConvserveError as refusal:
+            self.metrics.dropped(refusal.code)
+            raise
 
     async def prepare(self, data: bytes, trace: Trace, hold: Hold) -> Prepared:
         """Return raw `data` as the model's input; `hold` accounts for what it unpacks meanwhile.

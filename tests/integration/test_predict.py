@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -191,6 +192,26 @@ class TestOverload:
             'convserve_rejected_total{model="tiny_text",reason="queue_full",version="1"} 2.0'
             in metrics
         )
+
+    async def test_who_is_refused_is_not_even_read(self, client: httpx.AsyncClient) -> None:
+        read: list[bytes] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            read.append(b"a")
+            yield b"a"
+
+        slow = [
+            asyncio.create_task(client.post(AT_TEXT, json={"text": SLOW * LENGTH}))
+            for _ in range(2)
+        ]
+        waiting = 'convserve_queue_depth{model="tiny_text",version="1"} 1.0'
+        async with asyncio.timeout(10):
+            while waiting not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        response = await client.post(AT_TEXT, content=chunks())
+        assert (response.status_code, response.json()["code"]) == (429, "queue_full")
+        assert read == []
+        assert [(await task).status_code for task in slow] == [200, 200]
 
 
 class TestLimits:

@@ -227,24 +227,34 @@ class Batcher(Generic[P, R]):
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
 
     def _admit(self, payload: P, key: Hashable, deadline: float | None) -> _Request[P, R]:
-        if self._draining:
-            raise self._refusal()
+        self.check(key=key, deadline=deadline)
         answer = asyncio.get_running_loop().create_future()
         end = math.inf if deadline is None else deadline
         request = _Request[P, R](payload, key, end, monotonic(), answer)
-        self._check_deadline(request)
-        if not self._waiting.admit(request):
-            raise QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
+        self._waiting.admit(request)
         self._dispatch()
         return request
 
-    def _check_deadline(self, request: _Request[P, R]) -> None:
+    def check(self, *, key: Hashable = None, deadline: float | None = None) -> None:
+        """Raise at once what `submit` would: Draining, QueueFull or DeadlineUnmeetable.
+
+        For callers whose payload costs something to make: nobody pays for what is refused.
+        """
+        if self._draining:
+            raise self._refusal()
+        if self._waiting.full:
+            raise QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
+        if deadline is not None:
+            self._check_deadline(key, deadline)
+
+    def _check_deadline(self, key: Hashable, deadline: float) -> None:
+        now = monotonic()
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
-        if request.deadline <= request.since or (self._idle() > 0 and not self._waiting):
+        if deadline <= now or (self._idle() > 0 and not self._waiting):
             return
-        before, own = self._waiting.prospect(request.key)
+        before, own = self._waiting.prospect(key)
         needed = CAUTION * ((self._remaining_seconds() + before) / self._executors + own)
-        if request.since + needed > request.deadline:
+        if now + needed > deadline:
             raise DeadlineUnmeetable(
                 f"{self._name} would answer in {needed:.3f} s, after the deadline",
                 self.backlog_seconds(),

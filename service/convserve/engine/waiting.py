@@ -59,12 +59,16 @@ class Waiting(Generic[E]):
         before = self.seconds() - self._predict(key, others)
         return before, self._predict(key, min(self._max_batch_size, others + 1 + length))
 
-    def admit(self, entry: E) -> bool:
-        """Let `entry` wait, or return False because the queue is full."""
-        if len(self) >= self._capacity:
-            return False
+    @property
+    def full(self) -> bool:
+        """Tell whether nobody else may wait."""
+        return len(self) >= self._capacity
+
+    def admit(self, entry: E) -> None:
+        """Let `entry` wait; there must be room."""
+        if self.full:
+            raise ValueError("nobody may be admitted to a full queue")
         self._lanes.setdefault(entry.key, OrderedDict())[entry] = next(self._arrivals)
-        return True
 
     def leave(self, entry: E) -> bool:
         """Forget `entry`; return whether it was still waiting."""

@@ -77,8 +77,9 @@ class WaitingMachine(RuleBasedStateMachine):
         for key in keys:
             person = Person(next(self.numbers), key, self.now + patience)
             full = len(self.queue) == self.capacity
-            assert self.queue.admit(person) is not full
+            assert self.queue.full is full
             if not full:
+                self.queue.admit(person)
                 self.people.append(person)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 0.8]))
@@ -320,6 +321,25 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         assert raised.value.retry_after == pytest.approx(4 * 10, abs=5)
         assert b.record.reasons == {"queue_full": 1}
     assert ["e"] not in b.gate.batches
+
+
+@on_a_loop
+async def test_what_would_be_refused_can_be_asked_beforehand() -> None:
+    soon, late = (asyncio.get_running_loop().time() + seconds for seconds in (15, 1000))
+    async with bench(max_batch_size=1, queue_capacity=2, cost=Known(10)) as b:
+        b.batcher.check(deadline=soon)  # an executor is idle
+        await b.submitted("ab")
+        b.batcher.check(deadline=late)
+        with pytest.raises(DeadlineUnmeetable):
+            b.batcher.check(deadline=soon)
+        await b.submitted("c")
+        with pytest.raises(QueueFull):
+            b.batcher.check(deadline=late)
+        b.gate.open()
+        await b.batcher.drain()
+        with pytest.raises(Draining):
+            b.batcher.check(deadline=late)
+    assert b.gate.batches == [["a"], ["b"], ["c"]]
 
 
 @on_a_loop
