@@ -1,6 +1,7 @@
 """`convserve`: serve | validate | predict | print-config. Imports only what the command needs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {name: value for name, value in vars(parsed).items() if name.startswith(FLAG)}
     settings = {name.removeprefix(FLAG): value for name, value in flags.items()}
     try:
-        return COMMANDS[parsed.command].run(parsed, settings)
+        code = COMMANDS[parsed.command].run(parsed, settings)
+        sys.stdout.flush()
+        return code
     except InvalidSettings as error:
         print(f"convserve: {error}", file=sys.stderr)
         return 2
     except ConvserveError as error:
         print(f"convserve: {error.detail}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read stdout has left: `convserve print-config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,11 @@ def test_an_unknown_model_is_told(
 ) -> None:
     assert main(["predict", "--store", str(pristine_store), "--model", "x", str(folder)]) == 1
     assert "there is no model 'x'" in capsys.readouterr().err
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
+    convserve = shlex.quote(str(Path(sys.executable).with_name("convserve")))
+    pipe = f"{convserve} print-config | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
+    assert done.returncode in {0, 1}  # 0 if it was done before the reader left
+    assert done.stderr == ""
