@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_data)
     verb = _recipe_verb(verbs, "train", "train a recipe; a checkpoint every epoch")
     verb.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
     verb.set_defaults(run=_train)
     verb = _recipe_verb(
         verbs, "evaluate", "figures of an ONNX file, or of the checkpoint, on the test split"
@@ -91,7 +92,8 @@ def _train(options: argparse.Namespace) -> None:
     from convserve_models import data, train
 
     recipe = recipes.load(options.recipe)
-    print(train.train(recipe, data.load(recipe.dataset), resume=options.resume))
+    dataset = data.load(recipe.dataset)
+    print(train.train(recipe, dataset, resume=options.resume, device=options.device))
 
 
 def _checkpoint(recipe: Recipe) -> Path:

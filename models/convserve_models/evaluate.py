@@ -19,9 +19,13 @@ BATCH = 250
 
 @torch.no_grad()
 def logits(model: nn.Module, recipe: Recipe, split: Split) -> NDArray[np.float32]:
-    """Logits `[N, labels]` of a network in evaluation mode."""
+    """Logits `[N, labels]` of a network in evaluation mode, computed where its weights are."""
     model.eval()
-    parts = [model(network.tensor(recipe, part)).numpy() for part in network.batches(split, BATCH)]
+    device = next(model.parameters()).device
+    parts = [
+        model(network.tensor(recipe, part).to(device)).cpu().numpy()
+        for part in network.batches(split, BATCH)
+    ]
     return np.concatenate(parts)
 
 

@@ -26,7 +26,7 @@ def build(recipe: Recipe, card: Card) -> nn.Module:
 def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Module:
     """The network with a checkpoint's weights, in evaluation mode."""
     model = build(recipe, card)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+    model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["model"])
     return model.eval()
 
 

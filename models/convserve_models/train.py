@@ -24,7 +24,10 @@ from convserve_models.augment import augment
 from convserve_models.data import Dataset, Split
 from convserve_models.evaluate import logits
 from convserve_models.recipe import Recipe
-from convserve_models.tasks import classification
+from convserve_models.tasks import task_of
+
+SHOWN_EVERY = 20
+"""Steps between two losses on the progress bar."""
 
 
 def runs_root() -> Path:
@@ -39,6 +42,7 @@ class Run:
     model: nn.Module
     optimiser: Optimizer
     schedule: OneCycleLR
+    device: torch.device
     epoch: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -63,43 +67,55 @@ def checkpoint_of(recipe: Recipe, root: Path | None = None) -> Path:
 
 
 def train(
-    recipe: Recipe, dataset: Dataset, *, resume: bool = False, root: Path | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    resume: bool = False,
+    root: Path | None = None,
+    device: str | None = None,
 ) -> Path:
     """Train a recipe and return its checkpoint; the history of figures lies beside it.
 
-    `resume` goes on from the last finished epoch; without it a run starts anew. Raises
-    `BlockingIOError` when another training holds the lock.
+    `resume` goes on from the last finished epoch; without it a run starts anew. `device` is in
+    torch's words; by default CUDA where there is some. There the forward pass computes in bfloat16
+    where that is safe (autocast); weights stay float32.
+    Raises `BlockingIOError` when another training holds the lock.
     """
     checkpoint = checkpoint_of(recipe, root)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with _only_run(checkpoint.parent.parent / "train.lock"):
-        _epochs(recipe, dataset, checkpoint, resume)
+        _epochs(recipe, dataset, checkpoint, resume, _device(device))
     return checkpoint
 
 
-def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool) -> None:
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _epochs(
+    recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, device: torch.device
+) -> None:
     training, held_out = dataset.divide(recipe.held_out, recipe.seed)
     torch.manual_seed(recipe.seed)
-    run = _start(recipe, network.build(recipe, dataset.card), len(training))
+    run = _start(recipe, network.build(recipe, dataset.card).to(device), len(training), device)
     history = checkpoint.with_name("history.jsonl")
     if resume and checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True))
+        run.restore(torch.load(checkpoint, weights_only=True, map_location=device))
     else:
         history.unlink(missing_ok=True)
     while run.epoch < recipe.epochs:
         began = time.monotonic()
         mean_loss = _epoch(recipe, run, training)
         run.epoch += 1
-        figures = classification.metrics(
-            classification.softmax(logits(run.model, recipe, held_out)), held_out.labels, "held_out"
-        )
+        said = logits(run.model, recipe, held_out)
+        figures = task_of(recipe.task).figures(said, held_out.labels, "held_out")
         _save(run.state(), checkpoint)
         line = {"epoch": run.epoch, "loss": mean_loss, "seconds": time.monotonic() - began}
         with history.open("a") as file:
             file.write(json.dumps(line | {f.name: f.value for f in figures}) + "\n")
 
 
-def _start(recipe: Recipe, model: nn.Module, samples: int) -> Run:
+def _start(recipe: Recipe, model: nn.Module, samples: int, device: torch.device) -> Run:
     if recipe.preprocess.modality == "image":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(recipe, model)
@@ -112,7 +128,7 @@ def _start(recipe: Recipe, model: nn.Module, samples: int) -> Run:
         cycle_momentum=False,
         final_div_factor=1e3,
     )
-    return Run(model, optimiser, schedule)
+    return Run(model, optimiser, schedule, device)
 
 
 def _optimiser(recipe: Recipe, model: nn.Module) -> Optimizer:
@@ -133,30 +149,33 @@ def _epoch(recipe: Recipe, run: Run, training: Split) -> float:
     random = np.random.default_rng((recipe.seed, run.epoch))
     torch.manual_seed(recipe.seed * 1000 + run.epoch)
     order = random.permutation(len(training))
-    total = 0.0
+    total = torch.zeros((), device=run.device)
     run.model.train()
     parts = network.batches(training, recipe.batch_size, order)
     steps = -(-len(training) // recipe.batch_size)
     with tqdm(
         parts, total=steps, desc=f"epoch {run.epoch + 1}/{recipe.epochs}", mininterval=2
     ) as bar:
-        for batch in bar:
+        for step, batch in enumerate(bar):
             varied = Split(augment(batch.inputs, recipe.augment, random), batch.labels)
-            step_loss = _step(
-                recipe, run, network.tensor(recipe, varied), torch.from_numpy(batch.labels)
-            )
-            total += step_loss * len(batch)
-            bar.set_postfix(loss=f"{step_loss:.3f}")
-    return total / len(training)
+            inputs = network.tensor(recipe, varied).to(run.device, non_blocking=True)
+            labels = torch.from_numpy(batch.labels).to(run.device, non_blocking=True)
+            loss = _step(recipe, run, inputs, labels)
+            total += loss * len(batch)
+            if step % SHOWN_EVERY == 0:  # reading a loss waits for the device
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+    return total.item() / len(training)
 
 
-def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> float:
+def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
     run.optimiser.zero_grad(set_to_none=True)
-    loss = classification.loss(run.model(inputs), labels, recipe.label_smoothing)
+    cuda = run.device.type == "cuda"
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=cuda):
+        loss = task_of(recipe.task).loss(run.model(inputs), labels, recipe.label_smoothing)
     loss.backward()
     run.optimiser.step()
     run.schedule.step()
-    return loss.item()
+    return loss.detach()
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

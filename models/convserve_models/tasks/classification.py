@@ -63,6 +63,11 @@ def wilson(rate: float, n: int) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
+def figures(outputs: Floats, labels: Ints, split: str) -> list[Metric]:
+    """`metrics` of logits `[N, labels]` that nobody has calibrated yet."""
+    return metrics(softmax(outputs), labels, split)
+
+
 def metrics(probabilities: Floats, labels: Ints, split: str) -> list[Metric]:
     """Accuracy with its interval, negative log likelihood and ECE."""
     n = len(labels)
