@@ -4,7 +4,7 @@ The contract is models/store/artifact.schema.json; the classes below accept and 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,12 @@ from pydantic import (
 
 from convserve.errors import InvalidArtifact
 
+BARE_GRAPH = "model.onnx"
 RE_EXPORT = "export the artifact again, or restore the file from where it was exported"
+DYNAMIC_BATCH = (
+    "in torch: onnx.export(…, dynamo=True, dynamic_shapes=({0: torch.export.Dim('batch')},))"
+)
+Described = Mapping[str, object]
 
 
 def _whole(value: object) -> object:
@@ -259,6 +264,30 @@ class Manifest(Fact):
     notes: tuple[Text, ...] = ()
 
 
+class NoBytes(Fact):
+    """The preprocessing of tensors: none."""
+
+    modality: Literal["tensor"] = "tensor"
+    steps: tuple[Step, ...] = ()
+
+
+class NoLabels(Fact):
+    """The postprocessing of tensors: none."""
+
+    kind: Literal["tensors"] = "tensors"
+    labels: tuple[Text, ...] = ()
+
+
+class Derived(Manifest):
+    """What a graph tells of itself. It is never in a file, hence not in the schema."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+    task: Literal["inference"] = "inference"  # type: ignore[assignment]
+    preprocess: NoBytes = NoBytes()  # type: ignore[assignment]
+    postprocess: NoLabels = NoLabels()  # type: ignore[assignment]
+    goldens: tuple[Golden, ...] = ()
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A directory whose every file is what its manifest says."""
@@ -291,6 +320,54 @@ def load_artifact(path: Path) -> Artifact:
     return Artifact(path, manifest)
 
 
+def is_bare(path: Path) -> bool:
+    """Tell whether a directory is one of Triton's layout: a `model.onnx` and no manifest."""
+    signed = any((path / f"manifest.{kind}").exists() for kind in ("json", "sha256"))
+    return not signed and (path / BARE_GRAPH).is_file()
+
+
+def bare_artifact(
+    path: Path, inputs: Sequence[Described], outputs: Sequence[Described]
+) -> Artifact:
+    """Return a bare directory as an artifact that takes and gives tensors.
+
+    `inputs` and `outputs` are what its graph says: name, datatype and shape of each. Raises
+    InvalidArtifact if a first axis is no batch: missing, or fixed at another size than 1.
+    """
+    graph, place = path / BARE_GRAPH, path.resolve()
+    content = _read(graph)
+    facts = {
+        "schema_version": 1,
+        "id": place.parent.name,
+        "version": place.name,
+        "graphs": {"predict": {"file": BARE_GRAPH, "sha256": hashlib.sha256(content).hexdigest()}},
+        "inputs": tuple(inputs),
+        "outputs": tuple(outputs),
+    }
+    try:
+        manifest = Derived.model_validate(facts)
+    except ValidationError as error:
+        raise InvalidArtifact(
+            f"{graph}: {_first(error)}",
+            "name its directory with letters, digits, dots, dashes and underscores, and export it "
+            f"with the batch as first axis; {DYNAMIC_BATCH}",
+        ) from None
+    return Artifact(path, manifest.model_copy(update={"limits": _limits(graph, manifest)}))
+
+
+def _limits(graph: Path, manifest: Manifest) -> Limits:
+    tensors = [*manifest.inputs, *manifest.outputs]
+    for tensor in tensors:
+        if tensor.shape[0] not in (-1, 1):
+            raise InvalidArtifact(
+                f"{graph}: the first axis of {tensor.name!r} {list(tensor.shape)} is fixed at "
+                f"{tensor.shape[0]}, so it is no batch",
+                DYNAMIC_BATCH,
+            )
+    batches = all(tensor.shape[0] == -1 for tensor in tensors)
+    return Limits() if batches else Limits(max_batch_size=1)
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest in the directory `path`, its signature first; raises InvalidArtifact."""
     file = path / "manifest.json"
@@ -299,12 +376,15 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the manifest"
         raise InvalidArtifact(
-            f"{file}: {place}: {first['msg']}",
+            f"{file}: {_first(error)}",
             "write it as models/store/artifact.schema.json says, then sign it again",
         ) from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the manifest'}: {first['msg']}"
 
 
 def _check_signature(file: Path, content: bytes) -> None:

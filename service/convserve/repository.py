@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from convserve.artifact import Manifest, read_manifest
+from convserve.artifact import Manifest, is_bare, read_manifest
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.engine.memory import ByteBudget
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
@@ -210,7 +210,7 @@ class Repository:
             logger.exception("%s cannot be loaded", entry.path)
             entry.flaw = f"unexpected {type(error).__name__}; the log has the details"
         else:
-            entry.model = model
+            entry.model, entry.manifest = model, model.artifact.manifest
             logger.info(
                 "%s version %s is verified: %d goldens, largest difference %.2g",
                 entry.id,
@@ -250,7 +250,7 @@ def discover(store: Path) -> Iterator[Entry]:
     for path in sorted(store.glob("*/*/")):
         if VERSION.fullmatch(path.name):
             try:
-                yield Entry(path, manifest=read_manifest(path))
+                yield Entry(path, manifest=None if is_bare(path) else read_manifest(path))
             except InvalidArtifact as error:
                 yield Entry(path, flaw=str(error))
 

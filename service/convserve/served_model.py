@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
 
 from convserve import postprocess, preprocess
-from convserve.artifact import Artifact, load_artifact
+from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, load_artifact
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
@@ -97,6 +98,8 @@ class ServedModel:
 
         Between two runs it waits until `idle`. What it has no time for, requests will teach.
         """
+        if not self.artifact.manifest.goldens:
+            return
         golden = self.artifact.manifest.goldens[0]
         data = await asyncio.to_thread((self.artifact.path / golden.input).read_bytes)
         inputs = (await asyncio.to_thread(self._preprocess.peek(data).finish)).inputs
@@ -224,5 +227,13 @@ def open_model(
     path: Path, settings: Settings, budget: CpuBudget, decoders: Executor, telemetry: Telemetry
 ) -> tuple[ServedModel, Verdict]:
     """Load the artifact in `path`, verify it and warm it up; blocks. Raises InvalidArtifact."""
-    model = ServedModel(load_artifact(path), settings, budget, decoders, telemetry)
+    artifact = _described(path) if is_bare(path) else load_artifact(path)
+    model = ServedModel(artifact, settings, budget, decoders, telemetry)
     return model, model.verify()
+
+
+def _described(path: Path) -> Artifact:
+    session = Session(path / BARE_GRAPH, threads=1)
+    return bare_artifact(
+        path, [asdict(spec) for spec in session.inputs], [asdict(spec) for spec in session.outputs]
+    )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from convserve.artifact import is_bare
 from convserve.engine.cpu import cpu_budget
 from convserve.errors import InvalidArtifact
 from convserve.repository import discover
@@ -22,7 +23,7 @@ def validate(settings: Settings, path: Path) -> bool:
 
 
 def _artifacts(path: Path) -> Iterator[Path]:
-    if (path / "manifest.json").exists():
+    if (path / "manifest.json").exists() or is_bare(path):
         yield path
     else:
         yield from (entry.path for entry in discover(path))

@@ -3,18 +3,24 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convserve.artifact import Artifact, Golden, Tensor
 from convserve.engine import Arrays
 from convserve.engine.session import Session, TensorSpec
 from convserve.errors import ConvserveError, InferenceFailed, InvalidArtifact
-from convserve.postprocess.classification import Classification
+from convserve.postprocess import Postprocess
 from convserve.preprocess.prepared import Prepared, Preprocess
 
 SKEW = (
     "re-export the artifact, or correct the manifest: its preprocessing or its labels are not "
     "those that the model was trained with"
 )
+RUNS = "export the graph again and run it with onnxruntime before serving it"
+NUMPY = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64", "BYTES": "str"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Verifier:
     preprocess: Preprocess
     session: Session
     run: Callable[[Sequence[Arrays]], Sequence[Arrays]]
-    postprocess: Classification
+    postprocess: Postprocess
 
     def verify(self) -> Verdict:
         """Reproduce every golden from its raw bytes, alone and in a batch.
@@ -43,6 +49,8 @@ class Verifier:
         manifest = self.artifact.manifest
         self._check_interface("input", manifest.inputs, self.session.inputs)
         self._check_interface("output", manifest.outputs, self.session.outputs)
+        if not manifest.goldens:
+            return self._check_runs()
         proofs = [(golden, self._prepare(golden)) for golden in manifest.goldens]
         worst = max(self._check_golden(golden, prepared) for golden, prepared in proofs)
         by_shape = sorted(proofs, key=_shapes)
@@ -52,8 +60,27 @@ class Verifier:
 
     def warm_up(self, batch_size: int) -> None:
         """Run the largest batch once, so that no request pays for the first one."""
-        item = self._prepare(self.artifact.manifest.goldens[0])
-        self.run([item.inputs] * batch_size)
+        if (example := self._example()) is not None:
+            self.run([example] * batch_size)
+
+    def _example(self) -> Arrays | None:
+        """Return what a run may be tried with, None if that cannot be told from the graph."""
+        manifest = self.artifact.manifest
+        if manifest.goldens:
+            return self._prepare(manifest.goldens[0]).inputs
+        if any(-1 in tensor.shape[1:] for tensor in manifest.inputs):
+            return None
+        return {tensor.name: _zeros(tensor) for tensor in manifest.inputs}
+
+    def _check_runs(self) -> Verdict:
+        """Run once: of a graph that came without goldens, no more can be proved."""
+        example = self._example()
+        try:
+            if example is not None:
+                self.run([example])
+        except Exception as error:
+            raise InvalidArtifact(f"{self.artifact.graph} fails on zeros: {error}", RUNS) from error
+        return Verdict(0, 0.0)
 
     def _check_interface(
         self, what: str, stated: Iterable[Tensor], actual: Iterable[TensorSpec]
@@ -128,6 +155,11 @@ class Verifier:
         )
 
 
+def _zeros(tensor: Tensor) -> NDArray[Any]:
+    """Return one item, without batch axis."""
+    return np.zeros(tensor.shape[1:], NUMPY.get(tensor.datatype, tensor.datatype.lower()))
+
+
 def _shapes(proof: tuple[Golden, Prepared]) -> list[tuple[int, ...]]:
     return [array.shape for array in proof[1].inputs.values()]
 
@@ -137,7 +169,7 @@ def _fits(stated: Tensor, actual: TensorSpec) -> bool:
     return (
         stated.datatype == actual.datatype
         and len(stated.shape) == len(actual.shape)
-        and actual.shape[0] == -1
+        and (actual.shape[0] == -1 or actual.shape[0] == stated.shape[0] == 1)
         and all(size in (-1, wanted) for wanted, size in sizes)
     )
 

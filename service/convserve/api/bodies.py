@@ -54,6 +54,8 @@ class Reader:
 
         Raises UnsupportedMedia, MalformedRequest, or InvalidInput with the place.
         """
+        if self.modality not in ADVICE:
+            raise UnsupportedMedia("this model takes tensors only: POST /v2/models/{name}/infer")
         media, options = parse_options_header(content_type)
         kind = media.decode("latin-1")
         if kind == JSON:

@@ -4,10 +4,15 @@ from collections.abc import Callable
 
 from convserve.artifact import Manifest
 from convserve.postprocess.classification import Classification
+from convserve.postprocess.tensors import Tensors
 
-KINDS: dict[str, Callable[[Manifest], Classification]] = {"classification": Classification}
+Postprocess = Classification | Tensors
+KINDS: dict[str, Callable[[Manifest], Postprocess]] = {
+    "classification": Classification,
+    "tensors": Tensors,
+}
 
 
-def build(manifest: Manifest) -> Classification:
+def build(manifest: Manifest) -> Postprocess:
     """Return the postprocessing that `manifest` states."""
     return KINDS[manifest.postprocess.kind](manifest)

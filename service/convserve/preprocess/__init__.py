@@ -5,12 +5,14 @@ from collections.abc import Callable
 from convserve.artifact import Manifest
 from convserve.preprocess.image import ImagePreprocess
 from convserve.preprocess.prepared import Preprocess
+from convserve.preprocess.tensor import TensorPreprocess
 from convserve.preprocess.text import TextPreprocess
 from convserve.settings import Settings
 
 MODALITIES: dict[str, Callable[[Manifest, Settings], Preprocess]] = {
     "image": ImagePreprocess,
     "text": TextPreprocess,
+    "tensor": TensorPreprocess,
 }
 
 

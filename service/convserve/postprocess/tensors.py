@@ -1,0 +1,24 @@
+"""The graph's outputs as they are: a model without labels."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from convserve.artifact import Manifest
+
+
+class Tensors:
+    """Outputs → nested lists by name."""
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, manifest: Manifest) -> None:
+        pass
+
+    def row(self, outputs: dict[str, NDArray[Any]]) -> list[float]:
+        """There are no probabilities."""
+        return []
+
+    def answer(self, outputs: dict[str, NDArray[Any]], top_k: int | None) -> dict[str, object]:
+        """Return the outputs by name."""
+        return {name: array.tolist() for name, array in outputs.items()}
