@@ -19,6 +19,7 @@ from convserve.engine.cpu import CpuBudget
 from convserve.engine.isolation import Stop
 from convserve.engine.memory import Hold
 from convserve.engine.session import Session, new_stop
+from convserve.engine.waiting import Priority
 from convserve.errors import ConvserveError, QueueFull
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
@@ -123,10 +124,10 @@ class ServedModel:
             self.metrics.dropped(refusal.code)
             raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
 
-    def admit(self, deadline: float) -> None:
+    def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
         """Raise what `infer` would refuse now, before anything is read or decoded for it."""
         try:
-            self._batcher.check(key=self._shape, deadline=deadline)
+            self._batcher.check(key=self._shape, deadline=deadline, priority=priority)
         except ConvserveError as refusal:
             self.metrics.dropped(refusal.code)
             raise
@@ -146,14 +147,21 @@ class ServedModel:
         return prepared
 
     async def infer(
-        self, prepared: Prepared, trace: Trace, *, top_k: int | None, deadline: float | None
+        self,
+        prepared: Prepared,
+        trace: Trace,
+        *,
+        top_k: int | None,
+        deadline: float | None,
+        priority: Priority = Priority.NORMAL,
     ) -> dict[str, object]:
         """Return the answer for one input, by `deadline` (seconds of the loop's clock).
 
         Raises what Batcher.submit raises.
         """
-        key = _key(prepared.inputs)
-        answer = await self._batcher.submit(prepared.inputs, key=key, deadline=deadline)
+        answer = await self._batcher.submit(
+            prepared.inputs, key=_key(prepared.inputs), deadline=deadline, priority=priority
+        )
         self.metrics.queue_seconds.observe(answer.queue_seconds)
         trace.span("queue", answer.queue_seconds)
         trace.span("inference", answer.run_seconds)

@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.isolation import Run, Stop, run_isolated
-from convserve.engine.waiting import Waiting
+from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -99,6 +99,7 @@ class _Finished(Generic[R]):
 class _Request(Generic[P, R]):
     payload: P
     key: Hashable
+    priority: Priority
     deadline: float
     since: float
     answer: asyncio.Future[Answer[R]]
@@ -169,17 +170,23 @@ class Batcher(Generic[P, R]):
         self._draining = False
 
     async def submit(
-        self, payload: P, *, key: Hashable = None, deadline: float | None = None
+        self,
+        payload: P,
+        *,
+        key: Hashable = None,
+        deadline: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Answer[R]:
         """Return the row of `payload`, which may share a batch with payloads of an equal key.
 
         `deadline` is absolute, in seconds of the loop's clock. Cancelling the caller withdraws
-        the payload. Raises QueueFull, DeadlineUnmeetable and Draining at once, DeadlineExceeded
-        at the deadline or when the run was stopped, and InferenceFailed if `run` failed on this
-        payload (its own ConvserveErrors pass unchanged).
+        the payload. Raises QueueFull, DeadlineUnmeetable and Draining at once (QueueFull also
+        later, if a low priority gives way), DeadlineExceeded at the deadline or when the run was
+        stopped, and InferenceFailed if `run` failed on this payload (its own ConvserveErrors
+        pass unchanged).
         """
         try:
-            return await self._wait(self._admit(payload, key, deadline))
+            return await self._wait(self._admit(payload, key, deadline, priority))
         except ConvserveError as error:
             self._observe.dropped(error.code)
             raise
@@ -226,33 +233,46 @@ class Batcher(Generic[P, R]):
     def _refusal(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
 
-    def _admit(self, payload: P, key: Hashable, deadline: float | None) -> _Request[P, R]:
-        self.check(key=key, deadline=deadline)
+    def _admit(
+        self, payload: P, key: Hashable, deadline: float | None, priority: Priority
+    ) -> _Request[P, R]:
+        self.check(key=key, deadline=deadline, priority=priority)
         answer = asyncio.get_running_loop().create_future()
         end = math.inf if deadline is None else deadline
-        request = _Request[P, R](payload, key, end, monotonic(), answer)
-        self._waiting.admit(request)
+        request = _Request[P, R](payload, key, priority, end, monotonic(), answer)
+        displaced = self._waiting.admit(request)
+        if displaced and not displaced.answer.done():
+            displaced.answer.set_exception(self._full())
         self._dispatch()
         return request
 
-    def check(self, *, key: Hashable = None, deadline: float | None = None) -> None:
+    def check(
+        self,
+        *,
+        key: Hashable = None,
+        deadline: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> None:
         """Raise at once what `submit` would: Draining, QueueFull or DeadlineUnmeetable.
 
         For callers whose payload costs something to make: nobody pays for what is refused.
         """
         if self._draining:
             raise self._refusal()
-        if self._waiting.full:
-            raise QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
+        if self._waiting.full(priority):
+            raise self._full()
         if deadline is not None:
-            self._check_deadline(key, deadline)
+            self._check_deadline(key, deadline, priority)
 
-    def _check_deadline(self, key: Hashable, deadline: float) -> None:
+    def _full(self) -> QueueFull:
+        return QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
+
+    def _check_deadline(self, key: Hashable, deadline: float, priority: Priority) -> None:
         now = monotonic()
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
         if deadline <= now or (self._idle() > 0 and not self._waiting):
             return
-        before, own = self._waiting.prospect(key)
+        before, own = self._waiting.prospect(key, priority)
         needed = CAUTION * ((self._remaining_seconds() + before) / self._executors + own)
         if now + needed > deadline:
             raise DeadlineUnmeetable(

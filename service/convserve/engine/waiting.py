@@ -3,12 +3,24 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from enum import IntEnum
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 
+class Priority(IntEnum):
+    """Who goes first; the low go when none of the normal wait, and make room for them."""
+
+    NORMAL = 0
+    LOW = 1
+
+
 class Entry(Protocol):
     """What the queue needs to know of those who wait."""
+
+    @property
+    def priority(self) -> Priority:
+        """Only entries with equal priorities share a batch."""
 
     @property
     def key(self) -> Hashable:
@@ -25,8 +37,11 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
+Lane = tuple[Priority, Hashable]
+
+
 class Waiting(Generic[E]):
-    """Those who wait, first come first served, one lane per key.
+    """Those who wait, by priority, then first come first served, one lane per priority and key.
 
     `predict` returns the seconds that a run of so many entries of a key will take.
     """
@@ -40,76 +55,101 @@ class Waiting(Generic[E]):
         self._max_batch_size = max_batch_size
         self._predict = predict
         self._arrivals = count()
-        self._lanes: dict[Hashable, OrderedDict[E, int]] = {}
+        self._lanes: dict[Lane, OrderedDict[E, int]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return self._count(Priority.LOW)
 
-    def seconds(self) -> float:
-        """Predict how long one executor would run for all that wait."""
-        return sum(self._lane_seconds(key, len(lane)) for key, lane in self._lanes.items())
+    def seconds(self, priority: Priority = Priority.LOW) -> float:
+        """Predict how long one executor would run for all that wait, of this priority or above."""
+        return sum(
+            self._lane_seconds(key, len(entries))
+            for (rank, key), entries in self._lanes.items()
+            if rank <= priority
+        )
 
-    def prospect(self, key: Hashable) -> tuple[float, float]:
+    def prospect(self, key: Hashable, priority: Priority = Priority.NORMAL) -> tuple[float, float]:
         """Predict for one more entry with `key`: seconds of the runs before its own, of its own.
 
         As many as wait already are expected to join its batch after it.
         """
-        length = len(self._lanes.get(key, ()))
+        length = len(self._lanes.get((priority, key), ()))
         others = length % self._max_batch_size
-        before = self.seconds() - self._predict(key, others)
+        before = self.seconds(priority) - self._predict(key, others)
         return before, self._predict(key, min(self._max_batch_size, others + 1 + length))
 
-    @property
-    def full(self) -> bool:
-        """Tell whether nobody else may wait."""
-        return len(self) >= self._capacity
+    def full(self, priority: Priority = Priority.NORMAL) -> bool:
+        """Tell whether nobody else of this priority may wait; the normal displace the low."""
+        return self._count(priority) >= self._capacity
 
-    def admit(self, entry: E) -> None:
-        """Let `entry` wait; there must be room."""
-        if self.full:
+    def admit(self, entry: E) -> E | None:
+        """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
+        if self.full(entry.priority):
             raise ValueError("nobody may be admitted to a full queue")
-        self._lanes.setdefault(entry.key, OrderedDict())[entry] = next(self._arrivals)
+        displaced = self._newest_low() if len(self) >= self._capacity else None
+        if displaced is not None:
+            self.leave(displaced)
+        lane = self._lanes.setdefault((entry.priority, entry.key), OrderedDict())
+        lane[entry] = next(self._arrivals)
+        return displaced
 
     def leave(self, entry: E) -> bool:
         """Forget `entry`; return whether it was still waiting."""
-        lane = self._lanes.get(entry.key, OrderedDict())
-        waited = lane.pop(entry, None) is not None
-        if waited and not lane:
-            del self._lanes[entry.key]
+        lane = (entry.priority, entry.key)
+        entries = self._lanes.get(lane, OrderedDict())
+        waited = entries.pop(entry, None) is not None
+        if waited and not entries:
+            del self._lanes[lane]
         return waited
 
     def take(self, now: float, idle: int) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
 
-        It holds entries with the key of the oldest, and at most a fair share of all that wait:
-        one executor must not swallow what would keep the others busy. The stale are dropped, and
-        so are those who would be answered too late, unless nobody else waits: work that nobody
-        can use is never done in another's place. Nobody joins a batch that this makes too late.
+        It holds entries with the priority and key of the first, and at most a fair share of all
+        of that priority or above: one executor must not swallow what would keep the others busy.
+        The stale are dropped, and so are those who would be answered too late, unless nobody
+        else waits: work that nobody can use is never done in another's place. Nobody joins a
+        batch that this makes too late.
         """
-        size = min(self._max_batch_size, math.ceil(len(self) / idle))
+        shares = [math.ceil(self._count(priority) / idle) for priority in Priority]
         while self._lanes:
-            oldest = min(self._lanes, key=lambda key: next(iter(self._lanes[key].values())))
-            if batch := self._pop(oldest, size, now):
+            first = min(self._lanes, key=self._turn)
+            if batch := self._pop(first, min(self._max_batch_size, shares[first[0]]), now):
                 return batch
         return []
 
-    def _pop(self, key: Hashable, size: int, now: float) -> list[E]:
-        lane = self._lanes[key]
+    def _pop(self, lane: Lane, size: int, now: float) -> list[E]:
+        entries, key = self._lanes[lane], lane[1]
         batch: list[E] = []
         end = math.inf
-        while lane and len(batch) < size:
-            entry = next(iter(lane))
+        while entries and len(batch) < size:
+            entry = next(iter(entries))
             if entry.stale(now) or (len(self) > 1 and self._hopeless(entry, now)):
-                del lane[entry]
+                del entries[entry]
                 continue
             end = min(end, entry.deadline)
             if batch and now + self._predict(key, len(batch) + 1) > end:
                 break
-            del lane[entry]
+            del entries[entry]
             batch.append(entry)
-        if not lane:
-            del self._lanes[key]
+        if not entries:
+            del self._lanes[lane]
         return batch
+
+    def _count(self, priority: Priority) -> int:
+        """How many of this priority or above wait."""
+        return sum(len(entries) for (rank, _), entries in self._lanes.items() if rank <= priority)
+
+    def _turn(self, lane: Lane) -> tuple[Priority, int]:
+        return lane[0], next(iter(self._lanes[lane].values()))
+
+    def _newest_low(self) -> E:
+        last = (
+            next(reversed(entries.items()))
+            for (priority, _), entries in self._lanes.items()
+            if priority == Priority.LOW
+        )
+        return max(last, key=lambda item: item[1])[0]
 
     def _hopeless(self, entry: E, now: float) -> bool:
         return now + self._predict(entry.key, 1) > entry.deadline

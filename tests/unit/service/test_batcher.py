@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from convserve.engine.batcher import Answer, Batcher
 from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop, run_isolated
-from convserve.engine.waiting import Waiting
+from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -38,6 +38,7 @@ class Person:
     number: int
     key: Hashable
     deadline: float
+    priority: Priority = Priority.NORMAL
     gone: bool = False
 
     def stale(self, now: float) -> bool:
@@ -69,18 +70,35 @@ class WaitingMachine(RuleBasedStateMachine):
     def useful(self) -> list[Person]:
         return [person for person in self.live() if self.in_time([person])]
 
+    def waiting(self, priority: Priority) -> int:
+        """How many wait with this priority or above (whom the queue dropped, it told nobody)."""
+        return sum(
+            len(entries) for lane, entries in self.queue._lanes.items() if lane[0] <= priority
+        )
+
     @rule(
         keys=st.text("aaab", min_size=1, max_size=8),
         patience=st.sampled_from([1.0, 2.0, 3.0, math.inf]),
+        priority=st.sampled_from(Priority),
     )
-    def arrive(self, keys: str, patience: float) -> None:
+    def arrive(self, keys: str, patience: float, priority: Priority) -> None:
         for key in keys:
-            person = Person(next(self.numbers), key, self.now + patience)
-            full = len(self.queue) == self.capacity
-            assert self.queue.full is full
-            if not full:
-                self.queue.admit(person)
-                self.people.append(person)
+            person = Person(next(self.numbers), key, self.now + patience, priority)
+            full = self.waiting(priority) == self.capacity  # the low do not count for the normal
+            assert self.queue.full(priority) is full
+            if full:
+                with pytest.raises(ValueError, match="full queue"):
+                    self.queue.admit(person)
+                continue
+            crowded = len(self.queue) == self.capacity
+            displaced = self.queue.admit(person)
+            assert (displaced is not None) is crowded
+            if displaced:  # the newest of the low, for one who is not
+                low = [person for person in self.people if person.priority == Priority.LOW]
+                assert person.priority == Priority.NORMAL
+                assert not {*low[low.index(displaced) + 1 :]} & {*self.useful()}
+                self.people.remove(displaced)
+            self.people.append(person)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 0.8]))
     def time_passes(self, seconds: float) -> None:
@@ -104,7 +122,8 @@ class WaitingMachine(RuleBasedStateMachine):
 
     @rule(idle=st.sampled_from([1, 1, 2, 4]))
     def take(self, idle: int) -> None:
-        useful, share = self.useful(), math.ceil(len(self.queue) / idle)
+        useful = sorted(self.useful(), key=lambda person: person.priority)
+        shares = {priority: math.ceil(self.waiting(priority) / idle) for priority in Priority}
         everybody_is_useful = len(useful) == len(self.people)
         alone = self.live() if len(self.people) == len(self.queue) == 1 else []
         batch = self.queue.take(self.now, idle)
@@ -113,8 +132,9 @@ class WaitingMachine(RuleBasedStateMachine):
             assert set(alone) <= set(batch) <= set(self.live())
             assert len(self.queue) == 0
         else:  # work-conserving
-            same_key = [person for person in useful if person.key == batch[0].key]
-            size = min(self.largest, share)
+            first = useful[0].priority  # the low go only if nobody else has any use of a run
+            same_key = [p for p in useful if (p.priority, p.key) == (first, batch[0].key)]
+            size = min(self.largest, shares[first])
             while not self.in_time(same_key[:size]):
                 size -= 1
             assert batch == same_key[:size]  # FIFO, no stranger, nobody stale, nobody late
@@ -147,7 +167,11 @@ def test_the_prospect_of_one_more_counts_its_own_batch_apart() -> None:
         queue.admit(Person(arrived, "a", math.inf))
         assert queue.prospect("a") == prospect  # as many again may join it
         assert queue.prospect("b") == (arrived, 1)
+        assert queue.prospect("a", Priority.LOW) == (arrived, 1)
         assert queue.seconds() == arrived
+    queue.admit(Person(0, "a", math.inf, Priority.LOW))
+    assert queue.seconds() == 6
+    assert queue.prospect("b") == (5, 1)
 
 
 @pytest.mark.parametrize(("capacity", "largest"), [(0, 1), (1, 0), (-1, 4)])
@@ -321,6 +345,34 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         assert raised.value.retry_after == pytest.approx(4 * 10, abs=5)
         assert b.record.reasons == {"queue_full": 1}
     assert ["e"] not in b.gate.batches
+
+
+@on_a_loop
+async def test_the_low_run_when_nobody_else_waits_and_give_way_when_the_queue_is_full() -> None:
+    async with bench(queue_capacity=3, cost=Known(10)) as b:
+        (running,) = await b.submitted(["running"])
+        low = await b.submitted(["low 1", "low 2"], priority=Priority.LOW)
+        normal = await b.submitted(["a", "b"])
+        with pytest.raises(QueueFull) as raised:
+            await low[1]  # the newest
+        assert raised.value.retry_after == pytest.approx(40, abs=5)
+        with pytest.raises(QueueFull):
+            await b.batcher.submit("low 3", priority=Priority.LOW)
+        b.gate.open()
+        assert [(await task).value for task in [running, *normal, low[0]]]
+        assert b.record.reasons == {"queue_full": 2}
+    assert b.gate.batches == [["running"], ["a", "b"], ["low 1"]]
+
+
+@on_a_loop
+async def test_the_low_do_not_keep_others_from_a_deadline() -> None:
+    soon = asyncio.get_running_loop().time() + 30
+    async with bench(max_batch_size=1, cost=Known(10)) as b:
+        await b.submitted("a")
+        await b.submitted("bcdefgh", priority=Priority.LOW)
+        b.batcher.check(deadline=soon)  # 10 s for a, 10 s for its own
+        with pytest.raises(DeadlineUnmeetable):
+            b.batcher.check(deadline=soon, priority=Priority.LOW)
 
 
 @on_a_loop
