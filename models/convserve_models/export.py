@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from convserve_models import calibrate, card, evaluate, graph, manifest, network, reference
+from convserve_models import calibrate, card, evaluate, goldens, graph, manifest, network
 from convserve_models.data import Dataset
 from convserve_models.graph import Predictor
 from convserve_models.recipe import Preprocess, Recipe
 
 PARITY = 1e-4
-TOLERANCE = 2e-3
-"""Of a golden's probabilities: wide enough for another CPU's arithmetic, narrower than a changed
-resize filter, channel order or alphabet moves any of them."""
 
 
 class ExportError(Exception):
@@ -41,7 +36,7 @@ def export(
     _, held_out = dataset.divide(recipe.held_out, recipe.seed)
     calibration = calibrate.calibrate(evaluate.logits(model, recipe, held_out), held_out.labels)
     predictor = Predictor(model, calibration.temperature).eval()
-    version = version or next_version(store / recipe.id)
+    version = version or manifest.next_version(store / recipe.id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = folder / "model.onnx"
@@ -56,17 +51,22 @@ def export(
             **card.interface(recipe, dataset, calibration, file),
             "metrics": card.metrics(recipe, dataset, calibration, file),
             "baselines": [card.linear_baseline(dataset, checkpoint.parent)],
-            "goldens": _goldens(predictor, recipe.preprocess, dataset.card.labels, folder),
+            "goldens": goldens.shipped(
+                _answer(predictor), recipe.preprocess, dataset.card.labels, folder
+            ),
             **card.architecture(recipe, model, example[:1]),
         }
         manifest.write(facts, folder)
-        return _publish(folder, store / recipe.id / version)
+        return manifest.publish(folder, store / recipe.id / version)
 
 
-def next_version(artifact: Path) -> str:
-    """One more than the largest version present."""
-    present = [int(path.name) for path in artifact.glob("*") if path.name.isdigit()]
-    return str(max(present, default=0) + 1)
+def _answer(predictor: Predictor) -> goldens.Answer:
+    def answer(inputs: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            said: NDArray[np.float32] = predictor(torch.from_numpy(inputs.copy())).numpy()
+        return said
+
+    return answer
 
 
 def random_inputs(preprocess: Preprocess, n: int, seed: int = 0) -> Tensor:
@@ -94,35 +94,3 @@ def prove(predictor: Predictor, preprocess: Preprocess, path: Path) -> None:
         gap = float(np.abs(together - other).max())
         if not gap <= PARITY:
             raise ExportError(f"{what} differ by {gap:.2g}, more than {PARITY}")
-
-
-def _goldens(
-    predictor: Predictor, preprocess: Preprocess, labels: tuple[str, ...], folder: Path
-) -> list[dict[str, Any]]:
-    """Copy the samples and record what torch says of them after the reference byte work."""
-    package = files("convserve_models")
-    samples = json.loads((package / "samples" / "cards.json").read_text(encoding="utf-8"))
-    (folder / "samples").mkdir()
-    goldens = []
-    for sample in samples[preprocess.modality]:
-        path = f"samples/{sample.pop('file')}"
-        content = (package / path).read_bytes()
-        (folder / path).write_bytes(content)
-        inputs = torch.from_numpy(reference.read(content, preprocess)[None].copy())
-        with torch.no_grad():
-            (row,) = predictor(inputs).tolist()
-        expected = {label: round(p, 6) for label, p in zip(labels, row, strict=True)}
-        facts = {"input": path, "sha256": manifest.sha256(content), **sample}
-        goldens.append({**facts, "expected": expected, "tolerance": TOLERANCE})
-    return goldens
-
-
-def _publish(folder: Path, target: Path) -> Path:
-    """Put the finished directory into the store, in place of what that version held."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
-    return target

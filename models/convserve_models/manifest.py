@@ -1,9 +1,10 @@
-"""Builds, validates and signs manifests. The schema beside this file is the only authority."""
+"""Validates, signs and publishes manifests. The schema beside this file is the only authority."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -49,3 +50,21 @@ def write(manifest: dict[str, Any], folder: Path) -> None:
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     sign(folder)
+
+
+def next_version(artifact: Path) -> str:
+    """One more than the largest version present in an artifact's directory."""
+    present = [int(path.name) for path in artifact.glob("*") if path.name.isdigit()]
+    return str(max(present, default=0) + 1)
+
+
+def publish(folder: Path, target: Path) -> Path:
+    """Put the finished directory into the store, in place of what that version held."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(folder, fresh)
+    fresh.chmod(0o755)  # a temporary directory is its maker's alone, a store is not
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    return target

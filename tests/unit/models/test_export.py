@@ -107,10 +107,10 @@ def test_a_graph_that_is_not_the_network_is_refused(exported: Exported) -> None:
 
 
 def test_versions_count_up(tmp_path: Path) -> None:
-    assert export.next_version(tmp_path / "new") == "1"
+    assert manifest.next_version(tmp_path / "new") == "1"
     for name in ("1", "9", "10", ".11.new", "notes"):
         (tmp_path / name).mkdir()
-    assert export.next_version(tmp_path) == "11"
+    assert manifest.next_version(tmp_path) == "11"
 
 
 def test_a_manifest_that_breaks_the_schema_is_not_written(tmp_path: Path) -> None:
