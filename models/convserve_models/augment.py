@@ -1,30 +1,62 @@
-"""Random variations of training batches. Each takes and returns a whole batch of raw inputs."""
+"""Random variations of training batches. Each takes and returns a whole batch of raw inputs.
+
+Images `uint8 [N, H, W, C]` are varied on the device where they lie; the same seed gives the same
+batch on the same kind of device.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-Images = NDArray[np.uint8]
-PAD = 4
+SHIFT = 4
+HOLE = 12
 
 
-def flip(images: Images, random: np.random.Generator) -> Images:
+def flip(images: Tensor, random: torch.Generator) -> Tensor:
     """Mirror half of the images left to right."""
-    mirrored = random.random(len(images)) < 0.5
-    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    mirrored = _uniform(len(images), random) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(2), images)
 
 
-def crop(images: Images, random: np.random.Generator) -> Images:
+def crop(images: Tensor, random: torch.Generator) -> Tensor:
     """Shift each image by up to 4 pixels; what comes in is its reflection."""
     n, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect")
-    rows = random.integers(0, 2 * PAD + 1, (n, 1)) + np.arange(height)
-    columns = random.integers(0, 2 * PAD + 1, (n, 1)) + np.arange(width)
-    return np.asarray(padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]])
+    rows, columns = (_shifted(n, size, random) for size in (height, width))
+    numbers = torch.arange(n, device=images.device)
+    return images[numbers[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def cutout(images: Tensor, random: torch.Generator) -> Tensor:
+    """Cover a square of 12 pixels, part of it maybe outside, with the batch's mean colour.
+
+    DeVries & Taylor, *Improved Regularization … with Cutout*, 1708.04552.
+    """
+    n, height, width, _ = images.shape
+    rows, columns = (_in_hole(n, size, random) for size in (height, width))
+    colour = images.float().mean((0, 1, 2)).round().to(images.dtype)
+    return torch.where((rows[:, :, None] & columns[:, None, :])[..., None], colour, images)
+
+
+def _shifted(n: int, size: int, random: torch.Generator) -> Tensor:
+    """Positions `[N, size]` from -4…4 on, reflected at both ends."""
+    first = torch.randint(-SHIFT, SHIFT + 1, (n, 1), generator=random, device=random.device)
+    positions = (first + torch.arange(size, device=random.device)).abs()
+    return torch.minimum(positions, 2 * (size - 1) - positions)
+
+
+def _in_hole(n: int, size: int, random: torch.Generator) -> Tensor:
+    """Whether a position `[N, size]` is less than half a hole from a random centre."""
+    centre = torch.randint(0, size, (n, 1), generator=random, device=random.device)
+    positions = torch.arange(size, device=random.device)
+    return (positions >= centre - HOLE // 2) & (positions < centre + HOLE // 2)
+
+
+def _uniform(n: int, random: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=random, device=random.device)
 
 
 def words(texts: Sequence[str], random: np.random.Generator) -> list[str]:
@@ -42,15 +74,23 @@ def _shaken(tokens: list[str], random: np.random.Generator) -> str:
     return " ".join(kept or tokens)
 
 
-AUGMENTATIONS: dict[str, Callable[[Any, np.random.Generator], Any]] = {
+OF_IMAGES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "flip": flip,
     "crop": crop,
-    "words": words,
+    "cutout": cutout,
 }
+OF_TEXTS: dict[str, Callable[[Sequence[str], np.random.Generator], list[str]]] = {"words": words}
 
 
-def augment(inputs: Any, names: Sequence[str], random: np.random.Generator) -> Any:
-    """Apply the named variations in order."""
+def images(batch: Tensor, names: Sequence[str], random: torch.Generator) -> Tensor:
+    """Apply the named variations of images in order; `random` lives on the batch's device."""
     for name in names:
-        inputs = AUGMENTATIONS[name](inputs, random)
-    return inputs
+        batch = OF_IMAGES[name](batch, random)
+    return batch
+
+
+def texts(batch: list[str], names: Sequence[str], random: np.random.Generator) -> list[str]:
+    """Apply the named variations of texts in order."""
+    for name in names:
+        batch = OF_TEXTS[name](batch, random)
+    return batch

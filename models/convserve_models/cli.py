@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convserve_models import recipes
+from convserve_models import recipes, studies
 from convserve_models.data.fetch import FetchError
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--store", type=Path, default=STORE)
     verb.add_argument("--version", help="make or replace this one; default: latest + 1")
     verb.set_defaults(run=_export)
+    verb = verbs.add_parser("study", help="train the networks of a study, or compare them")
+    verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
+    verb.add_argument("--train", action="store_true", help="train its networks first")
+    verb.add_argument("--only", metavar="MEMBER", help="train this one alone")
+    verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
+    verb.set_defaults(run=_study)
     verb = _recipe_verb(
         verbs, "arithmetic", "the pyramid of a recipe's network: shapes, fields, cost"
     )
@@ -94,6 +100,18 @@ def _train(options: argparse.Namespace) -> None:
     recipe = recipes.load(options.recipe)
     dataset = data.load(recipe.dataset)
     print(train.train(recipe, dataset, resume=options.resume, device=options.device))
+
+
+def _study(options: argparse.Namespace) -> None:
+    from convserve_models import data, train
+
+    study = studies.load(options.study)
+    members = [member.recipe for member in study.members]
+    chosen = [study.recipe(options.only)] if options.only else members
+    if options.train or options.only:
+        dataset = data.load(chosen[0].dataset)
+        for recipe in chosen:
+            print(train.train(recipe, dataset, device=options.device))
 
 
 def _checkpoint(recipe: Recipe) -> Path:

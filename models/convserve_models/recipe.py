@@ -16,6 +16,12 @@ class Preprocess:
     modality: Literal["image", "text"]
     steps: tuple[Step, ...]
 
+    @classmethod
+    def square(cls, side: int) -> Preprocess:
+        """The middle square of an image, `side` pixels wide."""
+        resize = {"op": "resize", "shorter": side, "filter": "bilinear"}
+        return cls("image", ({"op": "decode"}, resize, {"op": "center_crop", "size": [side, side]}))
+
     @property
     def input_name(self) -> str:
         """The graph's input."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -20,9 +19,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from convserve_models import network
-from convserve_models.augment import augment
-from convserve_models.data import Dataset, Split
+from convserve_models.data import Dataset
 from convserve_models.evaluate import logits
+from convserve_models.feed import Feed, feed
 from convserve_models.recipe import Recipe
 from convserve_models.tasks import task_of
 
@@ -98,6 +97,7 @@ def _epochs(
     training, held_out = dataset.divide(recipe.held_out, recipe.seed)
     torch.manual_seed(recipe.seed)
     run = _start(recipe, network.build(recipe, dataset.card).to(device), len(training), device)
+    fed = feed(recipe, training, device)
     history = checkpoint.with_name("history.jsonl")
     if resume and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True, map_location=device))
@@ -105,7 +105,7 @@ def _epochs(
         history.unlink(missing_ok=True)
     while run.epoch < recipe.epochs:
         began = time.monotonic()
-        mean_loss = _epoch(recipe, run, training)
+        mean_loss = _epoch(recipe, run, fed, len(training))
         run.epoch += 1
         said = logits(run.model, recipe, held_out)
         figures = task_of(recipe.task).figures(said, held_out.labels, "held_out")
@@ -144,27 +144,20 @@ def _optimiser(recipe: Recipe, model: nn.Module) -> Optimizer:
     return SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
 
 
-def _epoch(recipe: Recipe, run: Run, training: Split) -> float:
+def _epoch(recipe: Recipe, run: Run, training: Feed, samples: int) -> float:
     """One pass; returns the mean loss. Its randomness depends on the seed and the epoch alone."""
-    random = np.random.default_rng((recipe.seed, run.epoch))
     torch.manual_seed(recipe.seed * 1000 + run.epoch)
-    order = random.permutation(len(training))
     total = torch.zeros((), device=run.device)
     run.model.train()
-    parts = network.batches(training, recipe.batch_size, order)
-    steps = -(-len(training) // recipe.batch_size)
-    with tqdm(
-        parts, total=steps, desc=f"epoch {run.epoch + 1}/{recipe.epochs}", mininterval=2
-    ) as bar:
-        for step, batch in enumerate(bar):
-            varied = Split(augment(batch.inputs, recipe.augment, random), batch.labels)
-            inputs = network.tensor(recipe, varied).to(run.device, non_blocking=True)
-            labels = torch.from_numpy(batch.labels).to(run.device, non_blocking=True)
+    steps = -(-samples // recipe.batch_size)
+    title = f"epoch {run.epoch + 1}/{recipe.epochs}"
+    with tqdm(training.batches(run.epoch), total=steps, desc=title, mininterval=2) as bar:
+        for step, (inputs, labels) in enumerate(bar):
             loss = _step(recipe, run, inputs, labels)
-            total += loss * len(batch)
+            total += loss * len(labels)
             if step % SHOWN_EVERY == 0:  # reading a loss waits for the device
                 bar.set_postfix(loss=f"{loss.item():.3f}")
-    return total.item() / len(training)
+    return total.item() / samples
 
 
 def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> Tensor:

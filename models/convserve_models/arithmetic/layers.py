@@ -135,6 +135,22 @@ class Normalization:
     kind = "normalization"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Join:
+    """Feature maps of several branches made one: channels side by side, or element by element.
+
+    `sum` stands for any element-wise function of equal shapes, of which the sum is the usual one.
+    """
+
+    name: str
+    operation: Literal["concatenation", "sum"]
+
+    @property
+    def kind(self) -> str:
+        """`concatenation` or `sum`."""
+        return self.operation
+
+
 Layer = (
     Convolution
     | TransposedConvolution
@@ -144,4 +160,5 @@ Layer = (
     | Embedding
     | Linear
     | Normalization
+    | Join
 )

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import takewhile
-from math import gcd, prod
+from math import gcd, lcm, prod
 
 from convserve_models.arithmetic.axis import Direct, Transposed, Window
 from convserve_models.arithmetic.layers import (
     Convolution,
     Embedding,
+    Join,
     Layer,
     LayerError,
     Linear,
@@ -22,22 +23,23 @@ Shape = tuple[int, ...]
 """Channels, then the sizes of the spatial axes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
     """What the units of a feature map see of the network's input, along one axis.
 
     Input positions count from 0; padding makes them negative or larger than the input. Unit n is
-    centred at start + n·jump.
+    centred at start + n·jump. `parents` are the fields that `window` reads; none at the input.
     """
 
-    path: tuple[Window, ...] = ()
+    window: Window | None = None
+    parents: tuple["Field", ...] = ()
     jump: Fraction = Fraction(1)
     start: Fraction = Fraction(0)
 
     def through(self, window: Window) -> "Field":
         """The field of the units that `window` computes from these."""
         start = self.start + window.shift * self.jump
-        return Field((*self.path, window), self.jump * window.scale, start)
+        return Field(window, (self,), self.jump * window.scale, start)
 
     @property
     def size(self) -> int:
@@ -46,22 +48,60 @@ class Field:
         Units on both sides of a transposed layer differ: the largest counts. Exact where the
         kernel of a transposed layer is not smaller than its stride and undilated, else a bound.
         """
-        phases = prod(w.stride for w in self.path if isinstance(w, Transposed))
-        return max(len(self._sources(unit)) for unit in range(phases))
+        known: _Known = {}
+        return max(len(self._sources(range(unit, unit + 1), known)) for unit in range(self._phases))
 
     @property
     def grid(self) -> int:
         """The factor shared by the dilations since the last change of resolution, where several."""
-        *earlier, last = self.path
-        run = takewhile(lambda w: isinstance(w, Direct) and w.stride == 1, reversed(earlier))
+        last, *earlier = self._since_join()
+        run = takewhile(lambda w: isinstance(w, Direct) and w.stride == 1, earlier)
         dilations = [window.dilation for window in (last, *run) if window.kernel > 1]
         return gcd(*dilations) if len(dilations) > 1 else 1
 
-    def _sources(self, unit: int) -> range:
-        units = range(unit, unit + 1)
-        for window in reversed(self.path):
-            units = window.sources(units) if units else units
-        return units
+    def _since_join(self) -> Iterator[Window]:
+        """The windows back to the last join, the latest first."""
+        field = self
+        while field.window:
+            yield field.window
+            (field,) = field.parents
+
+    @property
+    def _phases(self) -> int:
+        own = self.window.stride if isinstance(self.window, Transposed) else 1
+        return own * lcm(*(parent._phases for parent in self.parents))
+
+    def _sources(self, units: range, known: "_Known") -> range:
+        """The span of input positions that a run of units sees through any of the parents."""
+        if not self.parents or not units:
+            return units
+        if (id(self), units) not in known:
+            read = self.window.sources(units) if self.window else units
+            spans = [parent._sources(read, known) for parent in self.parents]
+            known[id(self), units] = _span(spans)
+        return known[id(self), units]
+
+
+_Known = dict[tuple[int, range], range]
+
+
+def _span(ranges: Sequence[range]) -> range:
+    seen = [positions for positions in ranges if positions]
+    return range(min(s.start for s in seen), max(s.stop for s in seen)) if seen else range(0)
+
+
+def join(fields: Sequence[Field]) -> Field:
+    """The field of units made from one unit of each branch.
+
+    Raises LayerError where the branches differ in resolution.
+    """
+    if len({field.jump for field in fields}) > 1:
+        jumps = " and ".join(str(field.jump) for field in fields)
+        raise LayerError(f"branches whose units are {jumps} input positions apart cannot be joined")
+    halves = [Fraction(field.size - 1, 2) for field in fields]
+    first = min(field.start - half for field, half in zip(fields, halves, strict=True))
+    last = max(field.start + half for field, half in zip(fields, halves, strict=True))
+    return Field(None, tuple(fields), fields[0].jump, (first + last) / 2)
 
 
 @dataclass(frozen=True)
@@ -108,21 +148,49 @@ class Row:
         }
 
 
-def pyramid(layers: Iterable[Layer], input_shape: Sequence[int], itemsize: int = 4) -> list[Row]:
-    """Follow a sample of `input_shape` (channels, then spatial sizes) through a chain of layers.
+def pyramid(
+    layers: Iterable[Layer],
+    input_shape: Sequence[int],
+    itemsize: int = 4,
+    sources: Sequence[tuple[int, ...]] | None = None,
+) -> list[Row]:
+    """Follow a sample of `input_shape` (channels, then spatial sizes) through a stack of layers.
 
-    Every axis obeys the rules of `axis`; the receptive field is theoretical, not clipped to the
-    input. `itemsize` is the bytes of one number. Raises LayerError where a layer does not fit.
+    `sources` names for each layer the positions of those that it reads, -1 for the input; by
+    default each reads the one before it. Only a `Join` reads several. Every axis obeys the rules
+    of `axis`; the receptive field is theoretical, not clipped to the input. `itemsize` is the bytes
+    of one number. Raises LayerError where a layer does not fit.
     """
-    shape = tuple(input_shape)
-    fields = [Field() for _ in shape[1:]]
+    layers = list(layers)
+    read = sources or [(position - 1,) for position in range(len(layers))]
+    shapes: list[Shape] = []
+    fields: list[list[Field]] = []
     rows = []
-    for layer in layers:
+    base = [Field() for _ in input_shape[1:]]
+    for layer, positions in zip(layers, read, strict=True):
+        shape = _joined(layer, [shapes[p] if p >= 0 else tuple(input_shape) for p in positions])
+        before = [fields[p] if p >= 0 else base for p in positions]
         along = windows(layer, shape[1:])
-        fields = [field.through(window) for field, window in zip(fields, along, strict=True)]
-        rows.append(_row(layer, shape, along, fields, itemsize))
-        shape = rows[-1].shape
+        fields.append([_through(*axis) for axis in zip(along, *before, strict=True)])
+        rows.append(_row(layer, shape, along, fields[-1], itemsize))
+        shapes.append(rows[-1].shape)
     return rows
+
+
+def _through(window: Window, *fields: Field) -> Field:
+    return join(fields) if len(fields) > 1 else fields[0].through(window)
+
+
+def _joined(layer: Layer, shapes: Sequence[Shape]) -> Shape:
+    """The shape that a layer takes from the layers that it reads."""
+    if not isinstance(layer, Join):
+        (shape,) = shapes
+        return shape
+    concatenates = layer.operation == "concatenation"
+    if len({shape[concatenates:] for shape in shapes}) > 1:
+        raise LayerError(f"{layer.name}: a {layer.kind} of {' and '.join(map(str, shapes))}")
+    channels = sum(shape[0] for shape in shapes) if concatenates else shapes[0][0]
+    return (channels, *shapes[0][1:])
 
 
 def _row(

@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 ARCHITECTURES = {
+    "airbench": "convserve_models.zoo.airbench:Airbench",
     "all_cnn": "convserve_models.zoo.all_cnn:AllCNN",
     "char_cnn": "convserve_models.zoo.char_cnn:CharCNN",
+    "deep_roots": "convserve_models.zoo.deep_roots:DeepRoots",
+    "googlenet": "convserve_models.zoo.googlenet:GoogLeNet",
     "vdcnn": "convserve_models.zoo.vdcnn:VDCNN",
 }
 

@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from convserve_models.arithmetic import (
     Convolution,
     GlobalPooling,
+    Join,
+    Layer,
     LayerError,
     Linear,
     Normalization,
@@ -142,6 +144,15 @@ def test_every_architecture_has_a_pyramid(name: str) -> None:
         assert 2 * sum(row.macs for row in rows) == counter.get_total_flops()
 
 
+def average_instead_of_max(network: nn.Module) -> None:
+    """The same windows, but with a gradient everywhere."""
+    for part in list(network.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.MaxPool2d):
+                average = nn.AvgPool2d(child.kernel_size, child.stride, child.padding)
+                part.add_module(name, average)
+
+
 @pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if architecture(name).fully_convolutional]
 )
@@ -152,7 +163,8 @@ def test_the_field_of_a_fully_convolutional_architecture_is_what_a_gradient_reac
     network = kind(**kind.tiny).eval()
     for parameter in network.parameters():
         parameter.data.abs_()
-    x = torch.ones_like(kind.example(1, **kind.tiny).repeat(1, 1, 3, 3)).requires_grad_()
+    average_instead_of_max(network)
+    x = torch.ones_like(kind.example(1, **kind.tiny).repeat(1, 1, 4, 4)).requires_grad_()
     row = [row for row in pyramid_of(network, x) if row.kind == "convolution"][-1]
     maps: list[Tensor] = []
     network.get_submodule(row.layer).register_forward_hook(lambda *args: maps.append(args[2]))
@@ -274,6 +286,74 @@ class Parallel(nn.Module):
         return torch.cat([self.left(x), self.right(x)], dim=1)
 
 
+class Ignored(Residual):
+    """f(x), unused: x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.branch(x)
+        return x
+
+
+BRANCHED = nn.Sequential(
+    nn.Conv2d(4, 4, 3, padding=1),
+    nn.ReLU(inplace=True),
+    Parallel(),
+    Residual(nn.Sequential(nn.Conv2d(8, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 1))),
+    nn.Conv2d(8, 2, 2, stride=2),
+)
+
+
+def test_branches_join_in_concatenations_and_sums() -> None:
+    rows = {row.layer: row for row in pyramid_of(BRANCHED, X)}
+    kinds = {name: row.kind for name, row in rows.items() if row.kind != "convolution"}
+    assert kinds == {"2": "concatenation", "3": "sum"}
+    assert rows["2"].shape == rows["3"].shape == (8, 12, 12)
+    assert rows["2"].receptive_field == (5, 5)
+    assert rows["3.branch.0"].receptive_field == rows["3"].receptive_field == (9, 9)
+    assert rows["4"].receptive_field == (10, 10)
+    assert rows["4"].start == (0.5, 0.5)
+
+
+def test_a_sum_with_the_input_itself_is_a_join() -> None:
+    rows = pyramid_of(Residual(nn.Conv2d(4, 4, 3, padding=1)), X)
+    assert [(row.layer, row.kind, row.receptive_field) for row in rows] == [
+        ("branch", "convolution", (3, 3)),
+        ("Residual", "sum", (3, 3)),
+    ]
+
+
+def test_branches_that_lean_to_one_side_span_both() -> None:
+    rows = pyramid(
+        [
+            Convolution(name="causal", channels=2, kernel=5, padding="causal"),
+            Convolution(name="middle", channels=2, kernel=3, padding="half"),
+            Join(name="sum", operation="sum"),
+            Convolution(name="after", channels=2, kernel=3, padding="half"),
+        ],
+        (2, 9),
+        sources=[(-1,), (-1,), (0, 1), (2,)],
+    )
+    assert [row.receptive_field for row in rows] == [(5,), (3,), (6,), (8,)]
+    assert [row.start for row in rows] == [(-2.0,), (0.0,), (-1.5,), (-1.5,)]
+
+
+@pytest.mark.parametrize(
+    ("stride", "channels", "told"),
+    [
+        (2, 2, "2 and 1 input positions apart|a sum of"),
+        (1, 3, r"sum: a sum of \(3, 9\) and \(2, 9\)"),
+    ],
+)
+def test_branches_that_do_not_fit_are_refused(stride: int, channels: int, told: str) -> None:
+    layers: list[Layer] = [
+        Convolution(name="left", channels=channels, kernel=3, padding="half", stride=stride),
+        Convolution(name="right", channels=2, kernel=3, padding="half"),
+        Join(name="sum", operation="sum"),
+    ]
+    with pytest.raises(LayerError, match=told):
+        pyramid(layers, (2, 9), sources=[(-1,), (-1,), (0, 1)])
+
+
 def shared() -> nn.Module:
     conv = nn.Conv2d(4, 4, 1)
     return nn.Sequential(conv, conv)
@@ -284,12 +364,14 @@ def shared() -> nn.Module:
     [
         (nn.Sequential(nn.ReLU()), "no layer that a pyramid knows"),
         (
-            nn.Sequential(nn.Conv2d(4, 4, 1), Residual(nn.Conv2d(4, 4, 1)), nn.Conv2d(4, 4, 1)),
-            r"^2 is made from the output of 0, 1.branch, not of 1.branch alone",
+            nn.Sequential(
+                nn.Conv2d(4, 4, 1), Residual(nn.AdaptiveAvgPool2d(1)), nn.Conv2d(4, 4, 1)
+            ),
+            "^2 is made from the output of 0, 1.branch: a pyramid knows",
         ),
         (
-            nn.Sequential(nn.Conv2d(4, 4, 1), Parallel()),
-            r"^1.right is made from the output of 0, not of 1.left alone",
+            nn.Sequential(nn.Conv2d(4, 4, 1), Ignored(nn.Conv2d(4, 4, 1))),
+            "^the network's answer does not depend on 1.branch$",
         ),
         (Chain(lambda x: F.max_pool2d(x, 2)), r"^second takes \(4, 6, 6\) where first gave"),
         (Chain(F.relu, lambda x: x.amax((2, 3))), "^the network's answer takes"),
@@ -307,9 +389,7 @@ def shared() -> nn.Module:
         (nn.Sequential(nn.Linear(12, 5)), r"0: gives \(4, 12, 5\), the arithmetic says"),
     ],
 )
-def test_a_network_that_is_no_chain_of_known_layers_is_refused(
-    network: nn.Module, told: str
-) -> None:
+def test_a_network_of_other_than_known_layers_is_refused(network: nn.Module, told: str) -> None:
     with pytest.raises(LayerError, match=told):
         pyramid_of(network, X)
 
