@@ -5,15 +5,16 @@ import json
 import logging
 import math
 import re
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 from convserve.artifact import Manifest, is_bare, read_manifest
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
-from convserve.engine.memory import ByteBudget
+from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings, suggestion
@@ -23,19 +24,27 @@ State = Literal["available", "loading", "ready", "failed"]
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
 MENDING_SECONDS = 60.0  # when to ask again for one that somebody has to mend
+WATCH_SECONDS = 5.0  # how often to compare the memory with its budget
+FILES = 3  # a loaded model takes about so many times its files
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class Entry:
-    """One artifact of the store, and what became of it; `flaw` says why it cannot be served."""
+    """One artifact of the store, and what became of it; `flaw` says why it cannot be served.
+
+    `wanted` callers wait for it, the last one came at `used`; loaded, it takes so many bytes.
+    """
 
     path: Path
     manifest: Manifest | None = None
     flaw: str | None = None
     model: ServedModel | None = None
     loading: asyncio.Task[None] | None = None
+    wanted: int = 0
+    used: float = 0.0
+    footprint: int = 0
 
     @property
     def id(self) -> str:
@@ -73,12 +82,15 @@ class Repository:
         self._settings = settings
         self._telemetry = telemetry
         self._budget = cpu_budget(settings.cores)
+        self._room = memory_budget(settings.memory_budget_bytes)
         self._decoders = ThreadPoolExecutor(math.ceil(self._budget.cores), "convserve-decode")
         self._entries: dict[str, dict[str, Entry]] = {}
         self._required: tuple[str, ...] = ()
         self._fault: str | None = None
         self._settled = asyncio.Event()
         self._measuring = asyncio.Lock()
+        self._making_room = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -86,8 +98,12 @@ class Repository:
         """Read the store and begin to load the required models; returns before they are ready."""
         logger.info("CPU budget: %s", self._budget.reason)
         self._telemetry.cpu_limit.set(self._budget.cores)
+        logger.info("memory budget: %s", self._room.reason)
+        self._telemetry.memory_limit.set(self._room.limit)
+        self._telemetry.memory_budget.set(self._room.bytes)
         self._telemetry.watch_throttling(lambda: throttling().seconds)
         self._in_background(watch_throttling())
+        self._in_background(self._watch_memory())
         for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
             self._entries.setdefault(entry.id, {})[entry.version] = entry
         try:
@@ -104,13 +120,17 @@ class Repository:
     async def get(self, name: str, version: str | None = None) -> ServedModel:
         """Return the model, latest version unless told; loads it if this is its first use.
 
-        Raises ModelNotFound, or ModelNotReady while a required one is loading or if it failed.
+        Who awaits nothing before `in_use` keeps it from being unloaded. Raises ModelNotFound, or
+        ModelNotReady while a required one is loading, if it failed, or if there is no memory.
         """
         entry = self._find(name, version)
+        entry.used = monotonic()
         if entry.model is None:
             await self._first_use(entry)
-        if entry.model is None or entry.fault:
+        if entry.fault:
             raise ModelNotReady(f"{name} is not served: {entry.fault}", MENDING_SECONDS)
+        if entry.model is None:
+            raise ModelNotReady(f"there is no memory to load {name} now", LOADING_SECONDS)
         return entry.model
 
     def versions(self, name: str) -> list[Entry]:
@@ -148,6 +168,7 @@ class Repository:
         tasks = [entry.loading for entry in self._all() if entry.loading]
         await asyncio.gather(self._starting, *tasks)
         await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
+        await asyncio.gather(*self._retiring)
         self._decoders.shutdown()
 
     def _all(self) -> Iterator[Entry]:
@@ -185,12 +206,67 @@ class Repository:
     async def _first_use(self, entry: Entry) -> None:
         if entry.loading and self.required(entry.id) and not entry.loading.done():
             raise ModelNotReady(f"{entry.id} is loading", LOADING_SECONDS)
-        await asyncio.shield(self._load(entry))
+        entry.wanted += 1
+        try:
+            await asyncio.shield(self._load(entry))
+        finally:
+            entry.wanted -= 1
 
     def _load(self, entry: Entry) -> asyncio.Task[None]:
         if entry.loading is None:
-            entry.loading = asyncio.create_task(self._open(entry))
+            keeps = self._keeps(entry)
+            entry.loading = asyncio.create_task(
+                self._open(entry) if keeps else self._open_if_there_is_room(entry)
+            )
         return entry.loading
+
+    def _keeps(self, entry: Entry) -> bool:
+        """Tell whether it must be there whatever memory it takes."""
+        return self.required(entry.id) and entry is self.versions(entry.id)[0]
+
+    async def _open_if_there_is_room(self, entry: Entry) -> None:
+        """Open one after the other: whether there is room for the next can be told then."""
+        async with self._making_room:
+            needed = entry.footprint or await asyncio.to_thread(_estimate, entry.path)
+            if not await self._make_room(needed):
+                entry.loading = None
+                logger.warning("%s: no room for about %.0f MiB", entry.path, needed / MIB)
+                return
+            before = resident()
+            await self._open(entry)
+            entry.footprint = max(needed // FILES, resident() - before)
+
+    async def _make_room(self, needed: int = 0) -> bool:
+        """Unload who was not used for longest; nobody if that would not be enough."""
+        excess, leave = self._room.excess(needed), list[Entry]()
+        for entry in sorted(self._all(), key=lambda entry: entry.used):
+            if excess > 0 and entry.model and not (entry.wanted or self._keeps(entry)):
+                leave.append(entry)
+                excess -= entry.footprint
+        if excess <= 0 or not needed:
+            await self._unload(leave)
+        return excess <= 0
+
+    async def _unload(self, entries: Sequence[Entry]) -> None:
+        """Let models go; who uses one for long is not waited for, but may finish."""
+        leaving = set[asyncio.Task[None]]()
+        for entry in entries:
+            if entry.model:
+                logger.info("%s is unloaded: the memory budget is used up", entry.path)
+                leaving.add(asyncio.create_task(entry.model.retire()))
+            entry.model = entry.loading = None
+        self._retiring |= leaving
+        if leaving:
+            done, _ = await asyncio.wait(leaving, timeout=self._settings.run_seconds)
+            self._retiring -= done
+
+    async def _watch_memory(self) -> None:
+        """Requests take memory too, and models more than they took at first."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._room.excess() > 0:
+                async with self._making_room:
+                    await self._make_room()
 
     async def _open(self, entry: Entry) -> None:
         if entry.flaw:
@@ -243,6 +319,11 @@ class Repository:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+
+
+def _estimate(path: Path) -> int:
+    """Predict the bytes that a model takes which was never loaded."""
+    return FILES * sum(file.stat().st_size for file in path.glob("*") if file.is_file())
 
 
 def discover(store: Path) -> Iterator[Entry]:

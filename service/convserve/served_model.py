@@ -17,7 +17,7 @@ from convserve.engine.collate import split, stack
 from convserve.engine.cost import CostModel
 from convserve.engine.cpu import CpuBudget
 from convserve.engine.isolation import Stop
-from convserve.engine.memory import Hold
+from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
 from convserve.errors import ConvserveError, QueueFull
@@ -58,6 +58,7 @@ class ServedModel:
         self._run_seconds = settings.run_seconds
         self._decoders = decoders
         self._decoding = 0
+        self._users = 0
         self._capacity = settings.queue_capacity
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self.cost = CostModel()
@@ -171,10 +172,28 @@ class ServedModel:
         trace.span("post", perf_counter() - started)
         return value
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Do not `retire` before the end of the block."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    async def retire(self) -> None:
+        """Go out of service when nobody uses it any more, and give its memory back."""
+        while self._users:  # noqa: ASYNC110 - it is nobody's business to tell
+            await asyncio.sleep(POLL_SECONDS)
+        await self.close()
+        self.metrics.unloaded(self.artifact.manifest.graphs.predict.sha256)
+        await asyncio.to_thread(return_heap)
+
     async def close(self) -> None:
-        """Refuse the new, finish the accepted, and let the threads go."""
+        """Refuse the new, finish the accepted, and let the threads and the graph go."""
         await self._batcher.drain()
         await self._batcher.close()
+        self._session.close()
 
     async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
         if len(data) > SMALL:

@@ -1,7 +1,6 @@
 """The process around the application: listen, announce, drain on a signal, exit with 0."""
 
 import asyncio
-import ctypes
 import math
 from time import monotonic
 from types import FrameType
@@ -9,11 +8,10 @@ from types import FrameType
 import uvicorn
 
 from convserve.app import create_app
+from convserve.engine.memory import return_freed_memory
 from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.settings import Settings
-
-M_MMAP_THRESHOLD = -3
 
 
 class Server(uvicorn.Server):
@@ -75,16 +73,6 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
-    _return_freed_memory()
+    return_freed_memory()
     Server(settings).run()
     return 0
-
-
-def _return_freed_memory() -> None:
-    """Fix glibc's mmap threshold (mallopt(3)), so that what large images took is given back.
-
-    Left alone, it learns from them to keep tens of megabytes for the next one.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 2**20)

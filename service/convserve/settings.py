@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         description="Most bytes of all requests in memory, bodies and unpacked pixels; more are "
         "refused with 429.",
     )
+    memory_budget_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Resident memory of the process above which models that are not required are "
+        "unloaded, the least recently used first; default: 80 % of the container's limit, if any.",
+    )
     # Beyond this Pillow itself refuses (its guard against decompression bombs).
     max_pixels: int = Field(
         50_000_000, ge=1, le=178_000_000, description="Largest image, in pixels."

@@ -53,6 +53,11 @@ class Telemetry:
         self.item_errors = self._counter("batch_item_errors", "Inputs the model failed on.", MODEL)
         self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies and unpacked pixels.")
         self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
+        self.unloaded = self._counter("model_unloads", "Models unloaded to free memory.", MODEL)
+        self.memory_limit = self._gauge("memory_limit_bytes", "Memory that the container may use.")
+        self.memory_budget = self._gauge(
+            "memory_budget_bytes", "Resident memory above which models are unloaded."
+        )
         self.cpu_limit = self._gauge("cpu_limit_cores", "CPU cores that the service may use.")
 
     def watch_throttling(self, seconds: Callable[[], float]) -> None:
@@ -101,6 +106,11 @@ class ModelMetrics:
     def in_service(self, sha256: str) -> None:
         """The model with this digest is in service from now on."""
         self._telemetry.model_info.labels(*self._labels, sha256).set(1)
+
+    def unloaded(self, sha256: str) -> None:
+        """The model with this digest is in service no more."""
+        self._telemetry.model_info.remove(*self._labels, sha256)
+        self._telemetry.unloaded.labels(*self._labels).inc()
 
     def answered(self, status: int, seconds: float) -> None:
         """A request for the model was answered."""

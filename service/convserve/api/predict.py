@@ -32,7 +32,7 @@ async def predict(request: Request) -> Response:
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
     model.admit(deadline)
-    with repository.memory.hold() as hold:
+    with model.in_use(), repository.memory.hold() as hold:
         call, top_k = _read(request, model, await _body(request, model, hold))
         with abandoned_on_departure(request.receive):
             predictions = await _answer(model, call.instances, trace, hold, top_k, deadline)

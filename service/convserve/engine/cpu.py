@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convserve.engine.cgroup import groups, read
+
 MUCH = 0.05  # of the periods throttled: latencies are no longer the model's
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Throttling:
 
 def throttling(root: Path = Path("/")) -> Throttling:
     """Read `cpu.stat` of the control group, own or above, that is throttled most."""
-    found = map(_throttling, _groups(root))
+    found = map(_throttling, groups(root))
     return max(found, key=lambda one: (one.throttled, one.periods), default=Throttling())
 
 
@@ -92,7 +94,7 @@ async def watch_throttling(
 
 def _throttling(group: Path) -> Throttling:
     """v2 counts microseconds in `throttled_usec`, v1 nanoseconds in `throttled_time`."""
-    stat = dict(re.findall(r"^(\w+) (\d+)$", _read(group / "cpu.stat"), re.MULTILINE))
+    stat = dict(re.findall(r"^(\w+) (\d+)$", read(group / "cpu.stat"), re.MULTILINE))
     seconds = int(stat.get("throttled_usec", 0)) / 1e6 + int(stat.get("throttled_time", 0)) / 1e9
     return Throttling(int(stat.get("nr_periods", 0)), int(stat.get("nr_throttled", 0)), seconds)
 
@@ -105,36 +107,17 @@ def _affinity() -> set[int]:
 
 def _limits(root: Path, affinity: set[int]) -> Iterator[tuple[float, str]]:
     yield float(len(affinity)), "scheduler affinity"
-    for group in _groups(root):
+    for group in groups(root):
         if cpus := _cpuset(group) & affinity:
             yield float(len(cpus)), f"cpuset of {group}"
         if quota := _quota(group):
             yield quota, f"CPU quota of {group}, {len(affinity)} visible"
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The process's control groups, each followed by those above it.
-
-    Inside a container the path may be the host's, while the container's own group is mounted
-    at the top: what does not exist below the mount is passed over by the readers.
-    """
-    text = _read(root / "proc/self/cgroup")
-    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", text, re.MULTILINE):
-        names = [part for part in path.split("/") if part not in {"", ".."}]
-        for mount in _mounts(controllers):
-            top = root / "sys/fs/cgroup" / mount
-            yield from (top.joinpath(*names[:depth]) for depth in range(len(names), -1, -1))
-
-
-def _mounts(controllers: str) -> list[str]:
-    """Where a hierarchy is mounted: v2 has no controllers listed, v1 has one or several."""
-    return [controllers, *controllers.split(",")] if controllers else ["", "unified"]
-
-
 def _quota(group: Path) -> float | None:
     """Cores by CFS quota; None if there is no limit ("max" in v2, -1 in v1)."""
-    v2 = _read(group / "cpu.max").split()
-    v1 = [_read(group / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")]
+    v2 = read(group / "cpu.max").split()
+    v1 = [read(group / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")]
     for numbers in (v2, v1):
         if len(numbers) == 2 and all(number.isdecimal() and int(number) for number in numbers):
             return int(numbers[0]) / int(numbers[1])
@@ -143,13 +126,6 @@ def _quota(group: Path) -> float | None:
 
 def _cpuset(group: Path) -> set[int]:
     """The CPUs of a list such as "0-3,8"; empty if the group has none."""
-    text = _read(group / "cpuset.cpus.effective") or _read(group / "cpuset.effective_cpus")
+    text = read(group / "cpuset.cpus.effective") or read(group / "cpuset.effective_cpus")
     ranges = re.findall(r"(\d+)(?:-(\d+))?", text)
     return {cpu for low, high in ranges for cpu in range(int(low), int(high or low) + 1)}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -1,13 +1,25 @@
-"""How many bytes of requests may be in memory at once.
+"""How many bytes of requests may be in memory at once, and how much memory the process may take.
 
 Nobody waits for bytes: who would have to is refused, so that those who hold some can always go on.
 """
 
+import ctypes
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
+from convserve.engine.cgroup import groups, read
 from convserve.errors import InputTooLarge, QueueFull
+
+SHARE = 0.8  # of the limit: the kernel ends who reaches it
+UNLIMITED = 2**60  # what control groups v1 call no limit is more than this
+M_MMAP_THRESHOLD = -3
+MIB = 2**20
+PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class ByteBudget:
@@ -79,3 +91,60 @@ class Hold:
             yield
         finally:
             self._budget.take_back(self, count)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """The process's resident memory above which models give way, in bytes, and the reason.
+
+    `limit` is what the control groups allow, infinity if they set no limit.
+    """
+
+    bytes: float
+    limit: float
+    reason: str
+
+    def excess(self, needed: int = 0) -> float:
+        """Return by how much the process will exceed the budget if it takes `needed` more."""
+        return resident() + needed - self.bytes
+
+
+def memory_budget(override: int | None = None, root: Path = Path("/")) -> MemoryBudget:
+    """Take 80 % of what the control groups allow, or `override` bytes; `root` as for `groups`."""
+    limit, group = min(((_limit(group), group) for group in groups(root)), default=(math.inf, root))
+    if override is not None:
+        return MemoryBudget(override, limit, f"{override / MIB:,.0f} MiB, set by configuration")
+    if limit == math.inf:
+        return MemoryBudget(limit, limit, "without limit: no control group sets one")
+    budget = SHARE * limit
+    return MemoryBudget(budget, limit, f"{budget / MIB:,.0f} MiB, 80 % of the limit of {group}")
+
+
+def resident() -> int:
+    """Return how many bytes of this process are in memory; 0 where that cannot be told."""
+    pages = read(Path("/proc/self/statm")).split()[1:2]
+    return int(pages[0]) * PAGE if pages else 0
+
+
+def return_freed_memory() -> None:
+    """Fix glibc's mmap threshold (mallopt(3)), so that what large images took is given back.
+
+    Left alone, it learns from them to keep tens of megabytes for the next one.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_THRESHOLD, 2**20)
+
+
+def return_heap() -> None:
+    """Give the free pages of glibc's heap back now (malloc_trim(3)); takes milliseconds."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
+def _limit(group: Path) -> float:
+    """v2 says `memory.max`, "max" for none; v1 `memory.limit_in_bytes`, a huge number for none."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        text = read(group / name).strip()
+        if text.isdecimal() and int(text) < UNLIMITED:
+            return float(text)
+    return math.inf

@@ -30,6 +30,9 @@ DATATYPES = {
 """ONNX Runtime's type names → the datatypes of the Open Inference Protocol."""
 
 ERROR, FATAL = 3, 4  # ONNX Runtime's severities
+# After the run the memory arena gives back what it does not use. Batches of a fixed shape keep it,
+# to be faster; the single run that ends every rush clears up after them (docs/adr/0006).
+SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 REMEDIES = {
     "External data path does not exist": "put the external data file beside the model",
@@ -70,6 +73,7 @@ class Session:
         self.inputs = [_spec(path, node) for node in self._session.get_inputs()]
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
+        self._varies = any(-1 in spec.shape[1:] for spec in self.inputs)
 
     def run(self, inputs: Arrays, stop: Stop | None = None) -> Arrays:
         """Return the outputs for `inputs`, arrays as `inputs` and `outputs` specify them.
@@ -77,8 +81,15 @@ class Session:
         `stop` is one that `new_stop` made. What ONNX Runtime cannot run (a wrong shape, say) or
         was told to stop raises its own exception.
         """
-        values = self._session.run(self._output_names, inputs, stop)
+        options: Any = stop or ort.RunOptions()
+        if self._varies or next(iter(inputs.values())).shape[:1] == (1,):
+            options.add_run_config_entry(*SHRINK)
+        values = self._session.run(self._output_names, inputs, options)
         return dict(zip(self._output_names, values, strict=True))
+
+    def close(self) -> None:
+        """Let the graph and its memory go, once no run uses it any more."""
+        del self._session
 
 
 def new_stop() -> Stop:
@@ -98,8 +109,6 @@ def _options(threads: int) -> ort.SessionOptions:
     # Spinning threads burn the CPU that the other executors and the event loop need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = ERROR
-    # The memory arena stays on: with fixed shapes and a bounded batch it stops growing after the
-    # largest batch, and runs allocate nothing.
     return options
 
 

@@ -8,19 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve.engine.cpu import Throttling, cpu_budget, throttling, watch_throttling
+from tests.unit.service.cgroups import tree
 
 EIGHT = set(range(8))
-
-
-def tree(root: Path, membership: str, files: dict[str, str]) -> Path:
-    """A fake /proc and /sys; `files` are relative to /sys/fs/cgroup."""
-    for path, text in {
-        "proc/self/cgroup": membership,
-        **{f"sys/fs/cgroup/{path}": text for path, text in files.items()},
-    }.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text + "\n")
-    return root
 
 
 def v1(quota: str, period: str = "100000", group: str = "cpu") -> dict[str, str]:

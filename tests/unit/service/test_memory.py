@@ -1,14 +1,18 @@
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.memory import ByteBudget, Hold
+from convserve.engine.memory import ByteBudget, Hold, memory_budget, resident
 from convserve.errors import InputTooLarge, QueueFull
+from tests.unit.service.cgroups import tree
 
 COUNTS = st.integers(0, 12)
 
@@ -124,3 +128,49 @@ def test_threads_never_hold_too_much_and_give_all_back(wanted: list[int]) -> Non
         list(threads.map(lambda n: request(iter((wanted * 2)[n : n + 3])), range(len(wanted))))
     assert max(seen) <= 100
     assert seen[-1] == 0
+
+
+# --------------------------------------------------------------------------- the whole process
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limit"),
+    [
+        pytest.param("0::/", {"memory.max": f"{GIB}"}, GIB, id="v2"),
+        pytest.param("0::/", {"memory.max": "max"}, math.inf, id="v2 unlimited"),
+        pytest.param("0::/", {}, math.inf, id="no group"),
+        pytest.param(
+            "0::/a/b",
+            {"a/b/memory.max": f"{2 * GIB}", "a/memory.max": f"{GIB}"},
+            GIB,
+            id="v2 the parent binds",
+        ),
+        pytest.param(
+            "5:memory:/a", {"memory/a/memory.limit_in_bytes": f"{GIB}"}, GIB, id="v1 own group"
+        ),
+        pytest.param(
+            "5:memory:/host/a",
+            {"memory/memory.limit_in_bytes": "9223372036854771712"},
+            math.inf,
+            id="v1 unlimited",
+        ),
+    ],
+)
+def test_the_memory_budget_follows_the_limit_of_the_container(
+    tmp_path: Path, membership: str, files: dict[str, str], limit: float
+) -> None:
+    found = memory_budget(root=tree(tmp_path, membership, files))
+    assert found.limit == limit
+    assert found.bytes == pytest.approx(0.8 * limit)
+    assert ("without limit" in found.reason) is (limit == math.inf)
+    stated = memory_budget(3 * GIB, tree(tmp_path, membership, files))
+    assert (stated.limit, stated.bytes) == (limit, 3 * GIB)
+
+
+def test_the_excess_is_what_the_process_has_and_what_it_wants_beyond_the_budget() -> None:
+    had = resident()
+    block = np.ones(200 * 2**20, np.uint8)
+    assert 0 <= resident() - had - block.nbytes < 2**25
+    assert memory_budget(had).excess(GIB) == pytest.approx(block.nbytes + GIB, abs=2**25)

@@ -1,16 +1,29 @@
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from convserve.engine.memory import resident
 from convserve.errors import Draining, ModelNotFound, ModelNotReady
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
-from tests.artifacts import IMAGE, IMAGE_LABELS, TEXT, build_text, image_probabilities, picture
+from tests.artifacts import (
+    IMAGE,
+    IMAGE_LABELS,
+    TEXT,
+    build_text,
+    image_probabilities,
+    picture,
+    text_graph,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -189,3 +202,158 @@ async def test_a_measurement_that_fails_is_logged_and_harms_nobody(
         while "the golden is gone" not in caplog.text:
             await asyncio.to_thread(bool)
         assert (await repository.get(TEXT)).id == TEXT
+
+
+# ------------------------------------------------------------------------- the memory for models
+
+
+class Memory:
+    """A process in which every model that was loaded takes 100 bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.others = 0
+        self.repository: Repository | None = None
+        for module in ("repository", "engine.memory"):
+            monkeypatch.setattr(f"convserve.{module}.resident", self.resident)
+        monkeypatch.setattr("convserve.repository._estimate", lambda path: 100)
+
+    def resident(self) -> int:
+        assert self.repository
+        return self.others + 100 * sum(entry.model is not None for entry in self.repository._all())
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    return Memory(monkeypatch)
+
+
+@asynccontextmanager
+async def crowded(
+    store: Path, memory: Memory, budget: int, versions: int = 4
+) -> AsyncIterator[Repository]:
+    """The image model is required; of the text model there are several versions."""
+    for version in range(2, versions + 1):
+        build_text(store, str(version))
+    settings = Settings(
+        store=store, models=(IMAGE,), cores=1, measure_seconds=0, memory_budget_bytes=budget
+    )
+    memory.repository = repository = Repository(settings, Telemetry())
+    await repository.start()
+    await repository.settled()
+    yield repository
+    await repository.close()
+
+
+def loaded(repository: Repository) -> set[str]:
+    return {e.version for e in repository.versions(TEXT) if e.state == "ready"}
+
+
+async def test_the_least_recently_used_give_way(store: Path, memory: Memory) -> None:
+    async with crowded(store, memory, budget=300) as repository:
+        for version in "121343":
+            await repository.get(TEXT, version)
+            assert memory.resident() <= 300
+        assert loaded(repository) == {"3", "4"}
+        await repository.get(TEXT, "1")
+        assert loaded(repository) == {"3", "1"}
+        repository.check_ready()  # the required model stays
+        metrics = repository._telemetry.exposition().decode()
+        assert f'convserve_model_unloads_total{{model="{TEXT}",version="2"}} 1.0' in metrics
+        assert f'convserve_model_info{{model="{TEXT}",version="2"' not in metrics
+
+
+async def test_without_room_a_model_is_not_loaded_and_nobody_leaves(
+    store: Path, memory: Memory
+) -> None:
+    async with crowded(store, memory, budget=300) as repository:
+        await repository.get(TEXT, "1")
+        memory.others = 150
+        with pytest.raises(ModelNotReady, match="no memory to load tiny_text now") as raised:
+            await repository.get(TEXT, "2")
+        assert raised.value.retry_after == 1
+        assert loaded(repository) == {"1"}
+        memory.others = 0
+        assert (await repository.get(TEXT, "2")).version == "2"
+
+
+async def test_who_uses_a_model_that_is_unloaded_may_finish(store: Path, memory: Memory) -> None:
+    async with crowded(store, memory, budget=200) as repository:
+        first, trace = await repository.get(TEXT, "1"), Trace("id")
+        with first.in_use(), repository.memory.hold() as hold:
+            second = asyncio.create_task(repository.get(TEXT, "2"))
+            while repository.versions(TEXT)[-1].state == "ready":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            prepared = await first.prepare(b"Goal!", trace, hold)
+            answer = await first.infer(prepared, trace, top_k=None, deadline=None)
+            assert answer["label"]
+        assert (await second).version == "2"
+        assert not hasattr(first._session, "_session")  # the graph is gone
+
+
+async def test_users_of_all_models_at_once_are_all_served(store: Path, memory: Memory) -> None:
+    async def use(version: str) -> str:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    model = await repository.get(TEXT, version)
+                except ModelNotReady:
+                    await asyncio.sleep(0.01)
+                    continue
+                trace = Trace("id")
+                with model.in_use(), repository.memory.hold() as hold:
+                    prepared = await model.prepare(b"Goal!", trace, hold)
+                    await model.infer(prepared, trace, top_k=None, deadline=None)
+                return model.version
+
+    async with crowded(store, memory, budget=300) as repository:
+        versions = "12341432" * 3
+        assert await asyncio.gather(*map(use, versions)) == list(versions)
+        assert memory.resident() <= 300
+
+
+async def test_models_give_way_to_whatever_else_takes_the_memory(
+    store: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convserve.repository.WATCH_SECONDS", 0.01)
+    async with crowded(store, memory, budget=300) as repository:
+        await repository.get(TEXT, "1")
+        await repository.get(TEXT, "2")
+        memory.others = 100
+        while len(loaded(repository)) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        memory.others = 1000
+        while loaded(repository):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        repository.check_ready()
+
+
+def heavy(graph: bytes) -> bytes:
+    """The same network with 64 MiB of weights, from which it takes nothing."""
+    model = onnx.load_from_string(graph)
+    weights = np.random.default_rng(0).normal(size=(4096, 4096)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "heavy"))
+    softmax = model.graph.node.pop()
+    for operator, inputs, output in (
+        ("Gather", ["heavy", "slow_count"], "line"),
+        ("ReduceMax", ["line"], "most"),
+        ("Mul", ["most", "zero"], "nought"),
+        ("Add", [softmax.input[0], "nought"], "same"),
+    ):
+        model.graph.node.append(helper.make_node(operator, inputs, [output]))
+    softmax.input[0] = "same"
+    model.graph.node.append(softmax)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+async def test_a_model_that_is_unloaded_gives_its_memory_back(store: Path) -> None:
+    """Real bytes: a text model with 64 MiB of weights, loaded and unloaded."""
+    shutil.rmtree(store / TEXT)
+    build_text(store, "1", graph=heavy(text_graph()))
+    async with opened(store, IMAGE) as repository:
+        await repository.get(TEXT)
+        entry, with_it = repository.versions(TEXT)[0], resident()
+        assert 64 * 2**20 <= entry.footprint < 3 * 64 * 2**20
+        await repository._unload([entry])
+        assert with_it - resident() > 60 * 2**20
+        assert entry.state == "available"
