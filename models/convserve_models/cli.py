@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convserve_models import recipes, studies
-from convserve_models.data.fetch import FetchError
+from convserve_models.data import FetchError
 
 if TYPE_CHECKING:
     from convserve_models.recipe import Recipe
     from convserve_models.tasks.classification import Metric
 
 STORE = Path("models/store")
+GIB = 2**30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +62,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--paper", action="store_true", help="the paper's own form of the network")
     verb.set_defaults(run=_arithmetic)
+    _import_verb(verbs)
     return parser
+
+
+def _import_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    told = "somebody else's ONNX file -> proved, signed artifact in the store"
+    verb = verbs.add_parser("import", help=told, description=told)
+    add: Any = verb.add_argument
+    add("network", metavar="FILE", help="the ONNX file")
+    add("--labels", required=True, help="a text file, one label a line")
+    add("--preprocess", required=True, help="imagenet, cifar, or a JSON file with the steps")
+    add("--sample", required=True, help="a picture that the network knows; it becomes the golden")
+    add("--expect", required=True, metavar="LABEL", help="the sample's label")
+    add("--name", help="the model's name in the URL; default: the file's")
+    add("--title", help="one line for people")
+    add("--licence", help="of the network")
+    add("--output", help="the output with the scores, if there are several")
+    add("--store", type=Path, default=STORE)
+    add("--version", help="make or replace this one; default: latest + 1")
+    add("--seconds", type=float, default=120, help="time limit; default: %(default)s")
+    add("--memory", type=float, default=4, help="memory limit in GiB; default: %(default)s")
+    verb.set_defaults(run=_import)
 
 
 def _recipe_verb(
@@ -152,6 +175,31 @@ def _export(options: argparse.Namespace) -> None:
     recipe = recipes.load(options.recipe)
     dataset = data.load(recipe.dataset)
     print(export.export(recipe, dataset, _checkpoint(recipe), options.store, options.version))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from convserve_models import importing
+
+    request = importing.Request(
+        network=options.network,
+        labels=options.labels,
+        preprocess=options.preprocess,
+        sample=options.sample,
+        expect=options.expect,
+        name=options.name or _slug(Path(options.network).stem),
+        title=options.title,
+        licence=options.licence,
+        output=options.output,
+    )
+    limits = importing.Limits(options.seconds, int(options.memory * GIB))
+    try:
+        print(importing.import_network(request, options.store, options.version, limits))
+    except importing.Refusal as refusal:
+        raise SystemExit(f"convserve-models: {refusal}") from None
+
+
+def _slug(words: str) -> str:
+    return "_".join(re.findall("[a-z0-9]+", words.lower()))
 
 
 def _arithmetic(options: argparse.Namespace) -> None:

@@ -33,6 +33,13 @@ def validate(manifest: dict[str, Any]) -> None:
         raise InvalidManifest(f"{error.json_path}: {error.message}")
 
 
+def validate_step(step: dict[str, Any]) -> None:
+    """Raise `InvalidManifest` unless this is one preprocessing step."""
+    part = {"$ref": "#/$defs/step", "$defs": schema()["$defs"]}
+    for error in Draft202012Validator(part).iter_errors(step):
+        raise InvalidManifest(f"{error.json_path}: {error.message}")
+
+
 def sha256(content: bytes) -> str:
     """Hex SHA-256."""
     return hashlib.sha256(content).hexdigest()

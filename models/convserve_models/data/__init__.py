@@ -21,6 +21,11 @@ DATASETS = {
     "dbpedia14k": "convserve_models.data.dbpedia14k",
 }
 
+
+class FetchError(Exception):
+    """A file could not be had, or is not the one that was asked for."""
+
+
 Variant = Literal["official", "packed"]
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from convserve_models.data import FetchError
+
 CHUNK = 1 << 20
-
-
-class FetchError(Exception):
-    """A file could not be had, or is not the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

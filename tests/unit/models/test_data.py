@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convserve_models import data
-from convserve_models.data import Split, ag_news, cifar10, dbpedia14k, imdb
-from convserve_models.data.fetch import FetchError, Remote
+from convserve_models.data import FetchError, Split, ag_news, cifar10, dbpedia14k, imdb
+from convserve_models.data.fetch import Remote
 
 RANDOM = np.random.default_rng(0)
 

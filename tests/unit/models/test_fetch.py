@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_models.data.fetch import FetchError, Remote, fetch
+from convserve_models.data import FetchError
+from convserve_models.data.fetch import Remote, fetch
 
 CONTENT = bytes(range(256)) * 5000
 
