@@ -7,10 +7,14 @@ batch on the same kind of device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float32]
 
 SHIFT = 4
 HOLE = 12
@@ -74,12 +78,74 @@ def _shaken(tokens: list[str], random: np.random.Generator) -> str:
     return " ".join(kept or tokens)
 
 
+def speed(sequences: Sequence[Floats], random: np.random.Generator) -> list[Floats]:
+    """Play each up to 15 % faster or slower, the pitch with it (Ko et al., 2015)."""
+    factors = random.uniform(0.85, 1.15, len(sequences))
+    return [_stretched(one, factor) for one, factor in zip(sequences, factors, strict=True)]
+
+
+def _stretched(sequence: Floats, factor: float) -> Floats:
+    places = np.arange(0, len(sequence) - 1, factor)
+    before = places.astype(int)
+    after = (places - before).reshape(-1, *[1] * (sequence.ndim - 1))
+    between = (1 - after) * sequence[before] + after * sequence[before + 1]
+    return np.asarray(between, np.float32)
+
+
+def hiss(sounds: Sequence[Floats], random: np.random.Generator) -> list[Floats]:
+    """Add white noise, 15 to 60 dB below the sound."""
+    levels = 10 ** (random.uniform(-60, -15, len(sounds)) / 20)
+    return [
+        sound + (level * sound.std() * random.standard_normal(len(sound))).astype(np.float32)
+        for sound, level in zip(sounds, levels, strict=True)
+    ]
+
+
+def voices(cepstra: Sequence[Floats], random: np.random.Generator) -> list[Floats]:
+    """Other speakers: each spectrum drawn out or drawn together by up to 12 %.
+
+    Vocal tract length perturbation (Jaitly & Hinton, 2013), of mel cepstra `[L, C]`: cosines over
+    the mel axis, each read at other places.
+    """
+    factors = random.uniform(0.88, 1.12, len(cepstra))
+    return [
+        one @ _drawn(one.shape[1], factor).T for one, factor in zip(cepstra, factors, strict=True)
+    ]
+
+
+def _drawn(coefficients: int, factor: float, places: int = 200) -> Floats:
+    at = (np.arange(places) + 0.5) / places
+    waves = np.pi * np.arange(coefficients)[:, None]
+    scale = np.where(np.arange(coefficients) == 0, 1.0, 2.0)[:, None] / places
+    drawn = scale * np.cos(waves * at) @ np.cos(waves * np.minimum(factor * at, 1.0)).T
+    return np.asarray(drawn, np.float32)
+
+
+def gaps(cepstra: Sequence[Floats], random: np.random.Generator) -> list[Floats]:
+    """Replace up to three stretches of at most 0.2 s by the average (Park et al., 1904.08779)."""
+    return [_gapped(one.copy(), random) for one in cepstra]
+
+
+def _gapped(frames: Floats, random: np.random.Generator) -> Floats:
+    average = frames.mean(axis=0)
+    for _ in range(random.integers(0, 4)):
+        start = int(random.integers(0, len(frames)))
+        frames[start : start + int(random.integers(0, 20))] = average
+    return frames
+
+
 OF_IMAGES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "flip": flip,
     "crop": crop,
     "cutout": cutout,
 }
-OF_TEXTS: dict[str, Callable[[Sequence[str], np.random.Generator], list[str]]] = {"words": words}
+OF_SEQUENCES: dict[str, Callable[[list[Any], np.random.Generator], list[Any]]] = {
+    "words": words,
+    "speed": speed,
+    "hiss": hiss,
+    "voices": voices,
+    "gaps": gaps,
+}
 
 
 def images(batch: Tensor, names: Sequence[str], random: torch.Generator) -> Tensor:
@@ -89,8 +155,8 @@ def images(batch: Tensor, names: Sequence[str], random: torch.Generator) -> Tens
     return batch
 
 
-def texts(batch: list[str], names: Sequence[str], random: np.random.Generator) -> list[str]:
-    """Apply the named variations of texts in order."""
+def sequences(batch: list[Any], names: Sequence[str], random: np.random.Generator) -> list[Any]:
+    """Apply the named variations of texts, sounds or cepstra in order."""
     for name in names:
-        batch = OF_TEXTS[name](batch, random)
+        batch = OF_SEQUENCES[name](batch, random)
     return batch

@@ -19,13 +19,12 @@ BATCH = 250
 
 @torch.no_grad()
 def logits(model: nn.Module, recipe: Recipe, split: Split) -> NDArray[np.float32]:
-    """Logits `[N, labels]` of a network in evaluation mode, computed where its weights are."""
+    """Logits `[N, labels, ...]` of a network in evaluation mode, computed where its weights are."""
     model.eval()
     device = next(model.parameters()).device
-    parts = [
-        model(network.tensor(recipe, part).to(device)).cpu().numpy()
-        for part in network.batches(split, BATCH)
-    ]
+    inputs = network.tensor(recipe, split)  # at once: all of one length
+    starts = range(0, len(inputs), BATCH)
+    parts = [model(inputs[at : at + BATCH].to(device)).cpu().numpy() for at in starts]
     return np.concatenate(parts)
 
 

@@ -71,10 +71,11 @@ def _answer(predictor: Predictor) -> goldens.Answer:
 
 def random_inputs(preprocess: Preprocess, n: int, seed: int = 0) -> Tensor:
     """Inputs of the right shape and datatype, a batch of n."""
+    random, shape = np.random.default_rng(seed), (n, *preprocess.input_shape)
+    if preprocess.datatype == "FP32":
+        return torch.from_numpy(random.standard_normal(shape, np.float32))
     datatype = np.dtype(preprocess.datatype.lower())
-    shape = (n, *preprocess.input_shape)
-    values = np.random.default_rng(seed).integers(0, preprocess.input_values, shape)
-    return torch.from_numpy(values.astype(datatype))
+    return torch.from_numpy(random.integers(0, preprocess.input_values, shape).astype(datatype))
 
 
 def prove(predictor: Predictor, preprocess: Preprocess, path: Path) -> None:

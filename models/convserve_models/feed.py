@@ -22,8 +22,8 @@ class Feed(Protocol):
 
 
 def feed(recipe: Recipe, split: Split, device: torch.device) -> Feed:
-    """Return the feed of a split: images stay on the device, texts are encoded batch by batch."""
-    return (_Texts if isinstance(split.inputs, list) else _Images)(recipe, split, device)
+    """Return the feed of a split: images stay on the device, sequences go there by batches."""
+    return (_Sequences if isinstance(split.inputs, list) else _Images)(recipe, split, device)
 
 
 class _Images:
@@ -45,8 +45,8 @@ class _Images:
             )
 
 
-class _Texts:
-    """Texts are varied as strings, so each batch is encoded anew."""
+class _Sequences:
+    """Texts are varied as strings and sounds in their length, so each batch is made anew."""
 
     def __init__(self, recipe: Recipe, split: Split, device: torch.device) -> None:
         self.recipe, self.split, self.device = recipe, split, device
@@ -55,8 +55,8 @@ class _Texts:
         random = np.random.default_rng((self.recipe.seed, epoch))
         order = random.permutation(len(self.split))
         for batch in network.batches(self.split, self.recipe.batch_size, order):
-            texts = augment.texts(list(batch.inputs), self.recipe.augment, random)
-            inputs = network.tensor(self.recipe, Split(texts, batch.labels))
+            varied = augment.sequences(list(batch.inputs), self.recipe.augment, random)
+            inputs = network.tensor(self.recipe, Split(varied, batch.labels))
             labels = torch.from_numpy(batch.labels)
             yield (
                 inputs.to(self.device, non_blocking=True),

@@ -26,14 +26,36 @@ class Predictor(nn.Module):
         return torch.softmax(self.network(inputs) / self.temperature, dim=1)
 
 
+class Transcriber(nn.Module):
+    """What is served of a recogniser: log probabilities `[N, L, labels]`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Sound -> logarithms of the letters' probabilities, position by position."""
+        return torch.log_softmax(self.network(sound), dim=1).transpose(1, 2)
+
+
 def write(
-    module: nn.Module, example: Tensor, path: Path, input_name: str, output_name: str
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    input_name: str,
+    output_name: str,
+    *,
+    any_length: bool = False,
 ) -> None:
     """Export `module`, which takes and returns one tensor, with a dynamic batch axis.
 
+    With `any_length` the axis after the batch is dynamic too, from the example's size on.
     `example` needs a batch of two or more: torch.export takes a size of one for a constant. The
     file is self-contained, checked, and free of stack traces.
     """
+    axes = {0: torch.export.Dim("batch", min=1, max=4096)}
+    if any_length:
+        axes[1] = torch.export.Dim("length", min=example.shape[1], max=2**30)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision; we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about its own internals
@@ -45,7 +67,7 @@ def write(
             verbose=False,
             input_names=[input_name],
             output_names=[output_name],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            dynamic_shapes=(axes,),
         )
     assert program is not None
     program.save(path, external_data=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from convserve_models import reference, zoo
 from convserve_models.data import Card, Split
@@ -32,10 +35,20 @@ def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Module:
 
 def tensor(recipe: Recipe, split: Split) -> Tensor:
     """All inputs of a split as the network takes them; datasets of images are already of size."""
+    if recipe.preprocess.modality in ("audio", "cepstra"):
+        return _padded(list(split.inputs))
     if isinstance(split.inputs, list):
         ids = [reference.text(text, recipe.preprocess.steps) for text in split.inputs]
         return torch.from_numpy(np.stack(ids))
     return torch.from_numpy(split.inputs)
+
+
+def _padded(sequences: Sequence[NDArray[Any]]) -> Tensor:
+    """Sequences with NaN after the end of all but the longest; whole numbers to [-1, 1)."""
+    arrays = [a / np.float32(2**15) if a.dtype == np.int16 else a for a in sequences]
+    return pad_sequence(
+        [torch.from_numpy(array) for array in arrays], batch_first=True, padding_value=float("nan")
+    )
 
 
 def batches(split: Split, size: int, order: np.ndarray | None = None) -> Iterator[Split]:

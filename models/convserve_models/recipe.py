@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Step = Mapping[str, Any]
+# The graph's input and its datatype, in the words of the Open Inference Protocol.
+INPUTS = {
+    "image": ("image", "UINT8"),
+    "text": ("ids", "INT64"),
+    "audio": ("sound", "FP32"),
+    "cepstra": ("cepstra", "FP32"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
     """Byte work before the graph, in the words of the artifact's schema."""
 
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "audio", "cepstra"]
     steps: tuple[Step, ...]
 
     @classmethod
@@ -25,22 +32,30 @@ class Preprocess:
     @property
     def input_name(self) -> str:
         """The graph's input."""
-        return {"image": "image", "text": "ids"}[self.modality]
+        return INPUTS[self.modality][0]
 
     @property
     def datatype(self) -> str:
         """The input's datatype, in the words of the Open Inference Protocol."""
-        return {"image": "UINT8", "text": "INT64"}[self.modality]
+        return INPUTS[self.modality][1]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the last step leaves: [H, W, 3] of an image, [length] of a text."""
-        last = self.steps[-1]
-        return (*last["size"], 3) if self.modality == "image" else (last["length"],)
+        """What the last step leaves; of sequences of any length, the shortest."""
+        first, last = self.steps[0], self.steps[-1]
+        match self.modality:
+            case "image":
+                return (*last["size"], 3)
+            case "text":
+                return (last["length"],)
+            case "audio":
+                return (last["lengths"][0],)
+            case "cepstra":
+                return (last["lengths"][0], first["coefficients"])
 
     @property
     def input_values(self) -> int:
-        """How many different values an element of the input may have, counted from 0."""
+        """How many different values a whole-numbered element may have, counted from 0."""
         return 256 if self.modality == "image" else len(self.steps[-1]["alphabet"]) + 1
 
 
@@ -60,7 +75,7 @@ class Recipe:
     epochs: int
     learning_rate: float
     weight_decay: float
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "transcription"] = "classification"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
     warm_up: float = 0.2

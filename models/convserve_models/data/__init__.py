@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ DATASETS = {
     "ag_news": "convserve_models.data.ag_news",
     "imdb": "convserve_models.data.imdb",
     "dbpedia14k": "convserve_models.data.dbpedia14k",
+    "fsdd": "convserve_models.data.fsdd",
+    "an4_mfcc": "convserve_models.data.an4",
 }
 
 
@@ -43,9 +45,13 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Raw inputs (`uint8 [N,H,W,3]` images, or a list of N texts) and labels `int64 [N]`."""
+    """Raw inputs and labels.
 
-    inputs: NDArray[np.uint8] | list[str]
+    Inputs are `uint8 [N,H,W,3]` images, or a list of N texts or of N arrays of unequal length.
+    Labels are `int64 [N]`, or `int64 [N, S]` letters with 0 after the end.
+    """
+
+    inputs: NDArray[np.uint8] | list[Any]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -61,8 +67,8 @@ class Split:
         """SHA-256 of the decoded inputs and labels, in order."""
         sha = hashlib.sha256()
         if isinstance(self.inputs, list):
-            for text in self.inputs:
-                sha.update(text.encode() + b"\0")
+            for item in self.inputs:
+                sha.update(item.encode() + b"\0" if isinstance(item, str) else _bytes(item))
         else:
             sha.update(np.ascontiguousarray(self.inputs).data)
         sha.update(self.labels.astype("<i8").tobytes())
@@ -71,17 +77,27 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The two published splits, and which layout they were read from."""
+    """The two published splits, and which layout they were read from.
+
+    `held_out` is for data of which a random part would not be independent of the rest.
+    """
 
     card: Card
     variant: Variant
     train: Split
     test: Split
+    held_out: Split | None = None
 
     def divide(self, held_out: int, seed: int) -> tuple[Split, Split]:
-        """Part the training split into what is trained on and what is held out."""
+        """What is trained on, and what is held out: the dataset's own, or part of its training."""
+        if self.held_out:
+            return self.train, self.held_out
         order = np.random.default_rng(seed).permutation(len(self.train)).astype(np.int64)
         return self.train.take(order[held_out:]), self.train.take(order[:held_out])
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    return np.int64(len(array)).tobytes() + np.ascontiguousarray(array).tobytes()
 
 
 def data_root() -> Path:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from convserve_models.tasks.classification import Metric
 
-TASKS = {"classification": "convserve_models.tasks.classification"}
+TASKS = {
+    "classification": "convserve_models.tasks.classification",
+    "transcription": "convserve_models.tasks.transcription",
+}
 
 
 class Task(Protocol):

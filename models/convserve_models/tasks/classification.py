@@ -60,7 +60,7 @@ def wilson(rate: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a rate."""
     centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * np.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n**2))
-    return float(centre - half), float(centre + half)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def figures(outputs: Floats, labels: Ints, split: str) -> list[Metric]:

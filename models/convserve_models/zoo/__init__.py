@@ -15,6 +15,7 @@ ARCHITECTURES = {
     "deep_roots": "convserve_models.zoo.deep_roots:DeepRoots",
     "googlenet": "convserve_models.zoo.googlenet:GoogLeNet",
     "vdcnn": "convserve_models.zoo.vdcnn:VDCNN",
+    "wav2letter": "convserve_models.zoo.wav2letter:Wav2Letter",
 }
 
 
@@ -29,6 +30,9 @@ class Architecture(Protocol):
     """A form small enough to train in a test."""
     fully_convolutional: bool
     """Takes any size of input from a smallest one on."""
+    variable_length: bool
+    """Takes sequences of unequal length in one batch, NaN behind the end of the shorter ones, and
+    says of each the same as if it were alone."""
 
     def __call__(self, **arguments: Any) -> nn.Module:
         """Build the network with fresh weights."""

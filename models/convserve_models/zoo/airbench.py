@@ -48,6 +48,7 @@ class Airbench(nn.Module):
 
     paper = "https://arxiv.org/abs/2404.00498"
     fully_convolutional = False
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {"labels": 10}
     paper_parameters = 1_972_816
     tiny: ClassVar[dict[str, Any]] = {"labels": 10, "widths": (8, 12, 16), "depth": 3}

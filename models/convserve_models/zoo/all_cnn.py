@@ -28,6 +28,7 @@ class AllCNN(nn.Module):
 
     paper = "https://arxiv.org/abs/1412.6806"
     fully_convolutional = True
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {"labels": 10}
     paper_parameters = 1_369_738
     tiny: ClassVar[dict[str, Any]] = {"labels": 10, "width": 0.125, "batch_norm": True}

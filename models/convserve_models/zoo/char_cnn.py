@@ -30,6 +30,7 @@ class CharCNN(nn.Module):
 
     paper = "https://arxiv.org/abs/1502.01710"
     fully_convolutional = False
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {"labels": 4}
     paper_parameters = 11_339_780
     tiny: ClassVar[dict[str, Any]] = {

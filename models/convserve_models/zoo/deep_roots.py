@@ -21,6 +21,7 @@ class DeepRoots(nn.Module):
 
     paper = "https://arxiv.org/abs/1605.06489"
     fully_convolutional = True
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {
         "labels": 10,
         "groups": (8, 4),

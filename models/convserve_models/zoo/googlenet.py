@@ -73,6 +73,7 @@ class GoogLeNet(nn.Module):
 
     paper = "https://arxiv.org/abs/1409.4842"
     fully_convolutional = True
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {"labels": 1000}
     paper_parameters = 6_998_552
     tiny: ClassVar[dict[str, Any]] = {

@@ -35,6 +35,7 @@ class VDCNN(nn.Module):
 
     paper = "https://arxiv.org/abs/1606.01781"
     fully_convolutional = False
+    variable_length = False
     paper_arguments: ClassVar[dict[str, Any]] = {"labels": 4}
     paper_parameters = 14_178_100
     tiny: ClassVar[dict[str, Any]] = {

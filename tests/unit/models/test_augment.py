@@ -1,5 +1,7 @@
 """Variations keep shape, label evidence and determinism."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,15 @@ IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 32, 32,
 TEXTS = [
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 ] * 64
+SOUNDS = [np.random.default_rng(n).standard_normal(500 + n, np.float32) for n in range(64)]
+CEPSTRA = [np.random.default_rng(n).standard_normal((90 + n, 13), np.float32) for n in range(64)]
+SEQUENCES: dict[str, list[Any]] = {
+    "words": TEXTS,
+    "speed": SOUNDS,
+    "hiss": SOUNDS,
+    "voices": CEPSTRA,
+    "gaps": CEPSTRA,
+}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -24,13 +35,15 @@ def test_same_seed_same_images_and_other_seed_others(name: str) -> None:
     assert (first.shape, first.dtype) == (IMAGES.shape, torch.uint8)
 
 
-@pytest.mark.parametrize("name", sorted(augment.OF_TEXTS))
-def test_same_seed_same_texts_and_other_seed_others(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(augment.OF_SEQUENCES))
+def test_same_seed_same_sequences_and_other_seed_others(name: str) -> None:
     first, again, other = (
-        augment.texts(TEXTS, [name], np.random.default_rng(seed)) for seed in (1, 1, 2)
+        augment.sequences(SEQUENCES[name], [name], np.random.default_rng(seed))
+        for seed in (1, 1, 2)
     )
-    assert first == again != other
-    assert len(first) == len(TEXTS)
+    assert len(first) == len(again) == len(other) == 64
+    assert all(map(np.array_equal, first, again))
+    assert not all(map(np.array_equal, first, other))
 
 
 def test_flip_mirrors_some_and_keeps_the_rest() -> None:
@@ -67,8 +80,42 @@ def test_words_only_drops_and_reorders() -> None:
         assert set(text.split()) <= {*TEXTS[0].split(), "single"}
 
 
+def test_speed_changes_the_pitch_with_the_length() -> None:
+    tone = np.sin(2 * np.pi * 0.05 * np.arange(2000)).astype(np.float32)
+    for played in augment.speed([tone] * 9, np.random.default_rng(0)):
+        assert 2000 / 1.16 < len(played) < 2000 / 0.84
+        turns = np.count_nonzero(np.diff(np.sign(played)))
+        assert turns == pytest.approx(200, abs=2)
+    assert np.array_equal(augment._stretched(tone, 1.0), tone[:-1])
+
+
+def test_hiss_is_at_most_as_loud_as_it_says() -> None:
+    for before, after in zip(SOUNDS, augment.hiss(SOUNDS, np.random.default_rng(0)), strict=True):
+        assert 0 < (after - before).std() < 0.25 * before.std()
+
+
+def test_other_voices_say_the_same() -> None:
+    """Nothing drawn leaves a spectrum as it is; drawn, a level stays a level."""
+    np.testing.assert_allclose(augment._drawn(13, 1.0), np.eye(13), atol=1e-5)
+    np.testing.assert_allclose(augment._drawn(13, 0.9)[:, 0], np.eye(13)[0], atol=1e-5)
+    # A hump half way up the axis, read at places 1.1 times as far, comes earlier.
+    places = (np.arange(200) + 0.5) / 200
+    waves = np.cos(np.pi * np.arange(13)[:, None] * places)
+    hump = 2 / 200 * waves @ np.exp(-(((places - 0.5) / 0.1) ** 2))
+    moved = (augment._drawn(13, 1.1) @ hump) @ waves
+    assert places[moved.argmax()] == pytest.approx(0.5 / 1.1, abs=0.02)
+
+
+def test_gaps_leave_most_as_it_was() -> None:
+    for before, after in zip(CEPSTRA, augment.gaps(CEPSTRA, np.random.default_rng(0)), strict=True):
+        changed = (before != after).any(axis=1)
+        assert changed.sum() <= 60
+        assert after.shape == before.shape
+        np.testing.assert_allclose(after[changed], before.mean(axis=0) + 0 * after[changed])
+
+
 def test_recipes_use_known_variations() -> None:
-    known = {"image": set(augment.OF_IMAGES), "text": set(augment.OF_TEXTS)}
     for name in recipes.names():
         recipe = recipes.load(name)
-        assert set(recipe.augment) <= known[recipe.preprocess.modality]
+        image = recipe.preprocess.modality == "image"
+        assert set(recipe.augment) <= set(augment.OF_IMAGES if image else augment.OF_SEQUENCES)

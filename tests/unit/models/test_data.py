@@ -3,7 +3,9 @@
 import csv
 import io
 import lzma
+import struct
 import tarfile
+import wave
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +16,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convserve_models import data
-from convserve_models.data import FetchError, Split, ag_news, cifar10, dbpedia14k, imdb
+from convserve_models.data import (
+    FetchError,
+    Split,
+    ag_news,
+    an4,
+    cifar10,
+    dbpedia14k,
+    fsdd,
+    imdb,
+)
 from convserve_models.data.fetch import Remote
 
 RANDOM = np.random.default_rng(0)
@@ -189,3 +200,120 @@ def _trust(monkeypatch: pytest.MonkeyPatch, module: object, name: str, path: Pat
     from convserve_models.data.fetch import sha256_of
 
     monkeypatch.setattr(module, name, Remote(f"http://127.0.0.1:9/{path.name}", sha256_of(path)))
+
+
+def _clips(takes: range) -> list[fsdd.Clip]:
+    return [
+        fsdd.Clip(RANDOM.integers(-999, 999, 300, np.int16), digit, speaker, take)
+        for speaker in fsdd.SPEAKERS
+        for digit in range(10)
+        for take in takes
+    ]
+
+
+@pytest.fixture
+def few_strings(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {takes: (6, seed) for takes, (_, seed) in fsdd.STRINGS.items()}
+    monkeypatch.setattr(fsdd, "STRINGS", few)
+
+
+def test_fsdd_layouts_give_the_same_strings(tmp_path: Path, few_strings: None) -> None:
+    takes = {"train": range(5, 12), "test": range(5)}
+    clips = {part: _clips(takes[part]) for part in takes}
+    (tmp_path / "official" / "recordings").mkdir(parents=True)
+    for part, group in clips.items():
+        for clip in group:
+            name = f"{clip.digit}_{clip.speaker}_{clip.take}.wav"
+            with wave.open(str(tmp_path / "official" / "recordings" / name), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(fsdd.RATE)
+                file.writeframes(clip.samples.astype("<i2").tobytes())
+        pcm = np.concatenate([clip.samples for clip in group])
+        planes = np.diff(pcm, prepend=np.int16(0)).astype("<i2").view(np.uint8).reshape(-1, 2).T
+        np.savez(
+            tmp_path / f"{part}.npz",
+            pcm_xz=np.frombuffer(lzma.compress(planes.tobytes()), np.uint8),
+            offsets=np.cumsum([0, *(len(clip.samples) for clip in group)]),
+            digit=np.array([clip.digit for clip in group], np.uint8),
+            speaker=np.array([fsdd.SPEAKERS.index(clip.speaker) for clip in group], np.uint8),
+            take=np.array([clip.take for clip in group], np.uint8),
+        )
+    packed, official = fsdd.load(tmp_path), fsdd.load(tmp_path / "official")
+    assert (packed.variant, official.variant) == ("packed", "official")
+    for part in ("train", "test", "held_out"):
+        assert len(getattr(packed, part)) == 6
+    assert packed.test.digest() != packed.train.digest()
+    texts = {" ".join(fsdd.DIGITS[d] for d in range(10))}
+    assert set("".join(texts)) == set(fsdd.CARD.labels)
+
+
+def test_fsdd_strings_are_what_they_say(few_strings: None) -> None:
+    """Each digit's clip is a constant level: the levels of a string spell its text."""
+    clips = [
+        fsdd.Clip(np.full(400, 1000 * (digit + 1), np.int16), digit, speaker, 0)
+        for speaker in fsdd.SPEAKERS
+        for digit in range(10)
+    ]
+    split = fsdd.strings(clips, fsdd.TEST)
+    for sound, row in zip(split.inputs, split.labels, strict=True):
+        text = "".join(fsdd.CARD.labels[letter - 1] for letter in row if letter)
+        levels = np.round(sound / 1000).astype(int)
+        starts = np.flatnonzero((levels[1:] > 0) & (levels[:-1] == 0)) + 1
+        said = [fsdd.DIGITS[levels[start + 50] - 1] for start in starts]
+        assert text == " ".join(said)
+        assert 1 <= len(said) <= fsdd.LONGEST
+    again = fsdd.strings(clips, fsdd.TEST)
+    assert again.digest() == split.digest()
+
+
+def test_fsdd_splits_share_no_clip() -> None:
+    assert len({*fsdd.TEST, *fsdd.HELD_OUT, *fsdd.TRAIN}) == 50
+    assert sum(len(takes) for takes in fsdd.STRINGS) == 50
+
+
+def test_a_dataset_with_its_own_held_out_split_keeps_it() -> None:
+    parts = [Split([str(n)], np.array([n])) for n in range(3)]
+    dataset = data.Dataset(data.card("fsdd"), "packed", *parts)
+    assert dataset.divide(1, seed=0) == (parts[0], parts[2])
+
+
+def test_an4_layouts_agree(tmp_path: Path) -> None:
+    texts = {"train": ["YES", "U M SIX", "GO"], "test": ["A B"]}
+    etc = tmp_path / "official" / "an4" / "etc"
+    etc.mkdir(parents=True)
+    for part, lines in texts.items():
+        cepstra = [
+            RANDOM.standard_normal((5 + n, 13)).astype(np.float16) for n in range(len(lines))
+        ]
+        names = [f"an{n}-{part}-b" for n in range(len(lines))]
+        (etc / f"an4_{part}.fileids").write_text("".join(f"an4_clstk/fash/{n}\n" for n in names))
+        (etc / f"an4_{part}.transcription").write_text(
+            "".join(
+                f"{text} ({name})\n" if part == "train" else f"<s> {text} </s> ({name})\n"
+                for text, name in zip(lines, names, strict=True)
+            )
+        )
+        for name, frames in zip(names, cepstra, strict=True):
+            path = tmp_path / "official" / "an4" / "feat" / "an4_clstk" / "fash" / f"{name}.mfc"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(struct.pack(">i", frames.size) + frames.astype(">f4").tobytes())
+        np.savez(
+            tmp_path / f"{part}.npz",
+            feat=np.concatenate(cepstra),
+            offsets=np.cumsum([0, *map(len, cepstra)]),
+            text=np.array(lines),
+        )
+        if part == "train":
+            continue
+    packed, official = an4.load(tmp_path), an4.load(tmp_path / "official")
+    assert (packed.variant, official.variant) == ("packed", "official")
+    for part in ("train", "test"):
+        assert getattr(packed, part).digest() == getattr(official, part).digest()
+    assert packed.test.labels.tolist() == [[2, 1, 3]]
+
+
+@pytest.mark.parametrize("name", ["fsdd", "an4_mfcc"])
+def test_speech_that_is_not_there_is_told_where_to_get(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="clone https://github"):
+        data.load(name, tmp_path)

@@ -6,11 +6,18 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from convserve_models import data, export, graph, network, recipes, zoo
 
 NAMES = sorted(zoo.ARCHITECTURES)
+
+
+def pooled(outputs: torch.Tensor) -> torch.Tensor:
+    """Logits [N, labels], averaged over the positions of an output that has any."""
+    return outputs.flatten(2).mean(2) if outputs.ndim > 2 else outputs
 
 
 @pytest.fixture(params=NAMES)
@@ -33,7 +40,7 @@ def test_paper_form_has_the_papers_parameters(kind: zoo.Architecture) -> None:
     model = kind(**kind.paper_arguments)
     assert sum(p.numel() for p in model.parameters()) == kind.paper_parameters
     labels = kind.paper_arguments["labels"]
-    assert model(kind.example(2, **kind.paper_arguments)).shape == (2, labels)
+    assert pooled(model(kind.example(2, **kind.paper_arguments))).shape == (2, labels)
 
 
 def test_a_recipe_builds_it(name: str) -> None:
@@ -45,12 +52,15 @@ def test_a_recipe_builds_it(name: str) -> None:
         assert any(True for _ in model.parameters())
         # Its length and its alphabet fit what the preprocessing leaves, the largest value too.
         inputs = export.random_inputs(recipe.preprocess, 2)
-        largest = torch.full_like(inputs, recipe.preprocess.input_values - 1)
-        assert model(inputs).shape == model(largest).shape == (2, len(card.labels))
+        whole = not inputs.is_floating_point()
+        largest = torch.full_like(inputs, recipe.preprocess.input_values - 1 if whole else 1)
+        labels = recipe.arguments["labels"]
+        assert labels == len(card.labels) + (recipe.task == "transcription")  # and the blank
+        assert pooled(model(inputs)).shape == pooled(model(largest)).shape == (2, labels)
 
 
 def test_every_parameter_gets_a_gradient(kind: zoo.Architecture, tiny: nn.Module) -> None:
-    logits = tiny(kind.example(4, **kind.tiny))
+    logits = pooled(tiny(kind.example(4, **kind.tiny)))
     assert logits.shape == (4, kind.tiny["labels"])
     nn.functional.cross_entropy(logits, torch.arange(4) % kind.tiny["labels"]).backward()
     for name, parameter in tiny.named_parameters():
@@ -84,7 +94,7 @@ def test_overfits_eight_samples(kind: zoo.Architecture, tiny: nn.Module) -> None
     first = last = torch.tensor(0.0)
     for step in range(80):
         optimiser.zero_grad()
-        last = nn.functional.cross_entropy(tiny(inputs), labels)
+        last = nn.functional.cross_entropy(pooled(tiny(inputs)), labels)
         last.backward()
         optimiser.step()
         first = last.detach() if step == 0 else first
@@ -106,10 +116,12 @@ def test_onnx_parity_at_any_batch_size(
 ) -> None:
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
     example = kind.example(2, **kind.tiny)
-    graph.write(tiny.eval(), example, path, "inputs", "logits")
+    graph.write(tiny.eval(), example, path, "inputs", "logits", any_length=kind.variable_length)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for n in (1, 3, 8):
-        inputs = kind.example(n, **kind.tiny)
+    examples = [kind.example(n, **kind.tiny) for n in (1, 3, 8)]
+    if kind.variable_length:
+        examples += [torch.cat([example, example[:, :100]], 1), torch.zeros_like(example)]
+    for inputs in examples:
         (got,) = session.run(None, {"inputs": inputs.numpy()})
         np.testing.assert_allclose(got, tiny(inputs).detach().numpy(), atol=1e-4)
 
@@ -120,3 +132,22 @@ def test_fully_convolutional_networks_take_larger_inputs() -> None:
     for kind in claimed:
         larger = nn.functional.pad(kind.example(2, **kind.tiny), (0, 9, 0, 5))
         assert kind(**kind.tiny).eval()(larger).shape == (2, kind.tiny["labels"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(lengths=st.lists(st.integers(1, 700), min_size=1, max_size=5), padding=st.integers(0, 300))
+def test_sequences_alone_or_in_any_batch_with_any_padding(lengths: list[int], padding: int) -> None:
+    for kind in (kind for kind in map(zoo.architecture, NAMES) if kind.variable_length):
+        torch.manual_seed(0)
+        model = kind(**kind.tiny).eval()
+        shortest = kind.example(1, **kind.tiny).shape[1] // 10
+        sequences = [torch.randn(shortest + length) for length in lengths]
+        padded = [nn.functional.pad(one, (0, 700 + padding), value=torch.nan) for one in sequences]
+        size = shortest + max(lengths) + padding
+        with torch.no_grad():
+            together = model(torch.stack([one[:size] for one in padded]))
+            for row, one in zip(together, sequences, strict=True):
+                (alone,) = model(one[None])
+                end = alone.shape[-1]
+                torch.testing.assert_close(row[:, :end], alone, atol=1e-4, rtol=1e-4)
+                assert (row[:, end:].argmax(0) == 0).all()  # of nothing it says nothing
