@@ -29,7 +29,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not image and not wheel"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -59,6 +59,10 @@ load: $(DEV)/.installed ## load-test the server at URL (starts one where none an
 .PHONY: wheel-test
 wheel-test: $(DEV)/.installed ## the wheel, in an empty environment, from another directory, answers
 	$(DEV)/bin/python -m pytest -m wheel tests/e2e
+
+.PHONY: browser-test
+browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)
+	$(DEV)/bin/python -m pytest -m browser tests/e2e
 
 .PHONY: image
 image: ## build the container image

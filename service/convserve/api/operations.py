@@ -1,5 +1,7 @@
 """The OpenAPI operation objects: every status, media type and example of every route."""
 
+from collections.abc import Iterable
+
 from convserve.api.problems import MEDIA_TYPE, PROBLEMS
 from convserve.api.schemas import STRING, TOP_K, Object, ref
 
@@ -28,6 +30,12 @@ def answer(description: str, schema: str, **more: Object) -> Object:
 def raw(description: str, media: str) -> Object:
     """Return a response object of some other media type."""
     content = {media: {"schema": STRING if media.startswith("text/") else {"type": "object"}}}
+    return {"description": description, "headers": HEADERS, "content": content}
+
+
+def file(description: str, *media: str) -> Object:
+    """Return a response object of bytes as they are."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media}
     return {"description": description, "headers": HEADERS, "content": content}
 
 
@@ -87,6 +95,21 @@ VERSION: Object = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
     "example": "1",
+}
+FILE: Object = {
+    "name": "file",
+    "in": "path",
+    "required": True,
+    "schema": STRING,
+    "example": "main.js",
+}
+SAMPLE: Object = {
+    "name": "sample",
+    "in": "path",
+    "required": True,
+    "schema": STRING,
+    "description": "The name of a file in the samples of the model's manifest.",
+    "example": "cat.png",
 }
 CODE: Object = {
     "name": "code",
@@ -179,13 +202,18 @@ def predict(operation: str, *path: Object) -> Object:
 
 
 def read(
-    operation: str, tag: str, summary: str, success: Object, *codes: str, path: Object | None = None
+    operation: str,
+    tag: str,
+    summary: str,
+    success: Object,
+    *codes: str,
+    path: Iterable[Object] = (),
 ) -> Object:
     """Return the operation object of a route that only reads."""
     return {
         "operationId": operation,
         "summary": summary,
         "tags": [tag],
-        "parameters": [path] if path else [],
+        "parameters": [*path],
         "responses": {"200": success, **problems(*codes)},
     }

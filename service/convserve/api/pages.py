@@ -1,4 +1,4 @@
-"""Pages for people: where to go, what there is, what went wrong; no script, nothing remote."""
+"""Pages to read: where to go, what there is, what went wrong; no script, nothing remote."""
 
 from collections.abc import Iterator
 from html import escape
@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from convserve.api import playground
 from convserve.api.problems import PROBLEMS
 from convserve.api.schemas import Object
 
@@ -26,13 +27,11 @@ LINKS = {
 
 
 async def index(request: Request) -> Response:
-    """Say where to go."""
+    """Return the playground, or say where to go."""
+    if _wants_html(request):
+        return playground.page(request)
     root = request.scope.get("root_path", "")
-    links = {name: root + path for name, path in LINKS.items()}
-    if not _wants_html(request):
-        return _json({"service": "convserve", **links})
-    items = (f'<li><a href="{escape(path)}">{name}</a></li>' for name, path in links.items())
-    return _page("convserve", f"<ul>{''.join(items)}</ul>")
+    return _json({"service": "convserve", **{name: root + path for name, path in LINKS.items()}})
 
 
 async def problem(request: Request) -> Response:

@@ -9,8 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from convserve.api import catalog, health, pages
-from convserve.api.operations import CODE, NAME, VERSION, answer, page, predict, raw, read
+from convserve.api import catalog, health, pages, playground
+from convserve.api.operations import (
+    CODE,
+    FILE,
+    NAME,
+    SAMPLE,
+    VERSION,
+    answer,
+    file,
+    page,
+    predict,
+    raw,
+    read,
+)
 from convserve.api.predict import predict as predict_handler
 from convserve.api.schemas import COMPONENTS, Object
 
@@ -56,7 +68,7 @@ TABLE = (
             "The card of a model",
             answer("The model and its manifest.", "Card"),
             "model_not_found",
-            path=NAME,
+            path=[NAME],
         ),
     ),
     _get("/v2/health/live", health.live, read("live", "health", "Is the process alive?", LIVE)),
@@ -81,7 +93,32 @@ TABLE = (
         health.metrics,
         read("metrics", "health", "Metrics for Prometheus", raw("Metrics.", "text/plain")),
     ),
-    _get("/", pages.index, read("index", "pages", "Where to go", page("Links.", "Index"))),
+    _get("/", pages.index, read("index", "pages", "The playground", page("Links.", "Index"))),
+    _get(
+        "/static/{file}",
+        playground.static,
+        read(
+            "static",
+            "pages",
+            "A file of the playground",
+            file("The file.", "text/html", "text/javascript", "text/css", "image/svg+xml"),
+            "not_found",
+            path=[FILE],
+        ),
+    ),
+    _get(
+        "/v1/models/{name}/versions/{version}/samples/{sample}",
+        playground.sample,
+        read(
+            "sample",
+            "models",
+            "A raw input that the artifact carries",
+            file("The file.", "image/*", "text/plain", "audio/*"),
+            "model_not_found",
+            "not_found",
+            path=[NAME, VERSION, SAMPLE],
+        ),
+    ),
     _get("/docs", pages.docs, read("docs", "pages", "This document, to read", page("Routes."))),
     _get(
         "/problems/{code}",
@@ -92,7 +129,7 @@ TABLE = (
             "Cause and remedy of a problem",
             page("The problem.", "ProblemType"),
             "not_found",
-            path=CODE,
+            path=[CODE],
         ),
     ),
     _get(

@@ -1,0 +1,71 @@
+// What the network said, how sure it is, and where the time went.
+
+import { element, percent, shape } from "./dom.js";
+
+const SPANS = [["decode", "decode"], ["queue", "queue"], ["inference", "inference"], ["post", "postprocess"]];
+
+export function answer(result) {
+  const [prediction] = result.predictions;
+  return [...said(prediction), timing(result)];
+}
+
+export function problem(error) {
+  const more = error.type ? element("a", { href: new URL(error.type, document.baseURI).href }, "What is this?") : null;
+  return element("div", { class: "problem" }, element("strong", {}, error.title || "It did not work"),
+    element("p", {}, error.message, " ", more));
+}
+
+function said(prediction) {
+  return prediction.label === undefined ? transcript(prediction) : classification(prediction);
+}
+
+function classification(prediction) {
+  const set = prediction.set || [];
+  const stranger = prediction.in_distribution === false && element("p", { class: "warning" },
+    "This looks unlike anything the model was trained on: do not rely on its answer.");
+  return [
+    element("p", { class: "verdict" }, prediction.label),
+    stranger || null,
+    set.length > 1 && element("p", { class: "quiet" }, `Not sure: ${list(set)}. One of these, 95 times in 100.`),
+    bars(prediction.top, set),
+  ].filter(Boolean);
+}
+
+function bars(top, set) {
+  return element("dl", { class: "bars" }, ...top.flatMap(({ label, probability }) => [
+    element("dt", set.includes(label) ? { class: "member" } : {}, label),
+    element("dd", {}, shape("svg", { class: "bar", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" },
+      shape("rect", { width: probability, height: 1 }))),
+    element("dd", {}, percent(probability)),
+  ]));
+}
+
+function transcript(prediction) {
+  const characters = (prediction.characters || []).map(({ character, start }) =>
+    element("span", { title: `${start.toFixed(2)} s` }, character));
+  return [element("p", { class: "verdict" }, prediction.text || "(silence)"),
+    element("p", { class: "spans-text" }, ...characters)];
+}
+
+export const list = (words) =>
+  words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+
+function timing(result) {
+  const parts = SPANS.map(([key, name]) => [name, result.spans[key] || 0]);
+  const total = result.spans.total || parts.reduce((sum, [, ms]) => sum + ms, 0);
+  parts.push(["rest", Math.max(0, total - parts.reduce((sum, [, ms]) => sum + ms, 0))]);
+  let from = 0;
+  const bar = shape("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none", class: "spans", role: "img",
+    "aria-label": `${total.toFixed(1)} ms on the server` });
+  parts.forEach(([, ms], i) => {
+    const width = total ? (1000 * ms) / total : 0;
+    bar.append(shape("rect", { x: from, width, height: 10, class: `c${i}` }));
+    from += width;
+  });
+  const legend = parts.map(([name, ms], i) => element("li", {},
+    shape("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, shape("rect", { width: 10, height: 10, class: `c${i}` })),
+    `${name} ${ms.toFixed(1)} ms`));
+  return element("div", {}, element("h3", {},
+    `${total.toFixed(1)} ms on the server, ${(1000 * result.seconds).toFixed(0)} ms from here`),
+    bar, element("ul", { class: "legend" }, ...legend));
+}

@@ -1,0 +1,91 @@
+// The page: choose a model, give it something, see what it says. #name or #name/card.
+
+import { answer, problem } from "./answer.js";
+import { card } from "./card.js";
+import { byId, element } from "./dom.js";
+import { editors } from "./inputs.js";
+import * as service from "./service.js";
+import { snippets } from "./snippets.js";
+
+let models = [];
+let running = new AbortController();
+
+async function start() {
+  try {
+    models = (await service.models()).filter((model) => model.modality in editors);
+  } catch (error) {
+    return notify(`The service does not answer: ${error.message}`);
+  }
+  if (!models.length) return notify("The model store holds no model for this page.");
+  byId("model").replaceChildren(...models.map((model) => element("option", { value: model.name }, model.title || model.name)));
+  byId("model").addEventListener("change", (event) => { location.hash = `#${event.target.value}`; });
+  addEventListener("hashchange", route);
+  return route();
+}
+
+function notify(text) {
+  byId("notice").textContent = text;
+  byId("notice").hidden = !text;
+}
+
+async function route() {
+  const [name, view] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const first = models.find((model) => model.required) || models[0];
+  const listed = models.find((model) => model.name === name) || first;
+  byId("model").value = listed.name;
+  byId("tab-try").href = `#${listed.name}`;
+  byId("tab-card").href = `#${listed.name}/card`;
+  const onCard = view === "card";
+  mark(byId("tab-try"), !onCard);
+  mark(byId("tab-card"), onCard);
+  byId("try").hidden = onCard;
+  byId("card").hidden = !onCard;
+  const model = await service.card(listed.name);
+  if (onCard) byId("card").replaceChildren(...card(model));
+  else tryOut(model);
+}
+
+function mark(link, current) {
+  if (current) link.setAttribute("aria-current", "page");
+  else link.removeAttribute("aria-current");
+}
+
+function tryOut(model) {
+  byId("title").textContent = model.title || model.name;
+  const editor = editors[model.modality]((input) => ask(model, editor, input));
+  byId("input").replaceChildren(editor);
+  byId("answer").replaceChildren(element("p", { class: "quiet" }, "Nothing asked yet."));
+  byId("snippets").replaceChildren(...snippets(model.name, model.modality));
+  byId("samples").replaceChildren(...samples(model, (input) => ask(model, editor, input)));
+}
+
+async function ask(model, editor, input) {
+  running.abort();
+  const { signal } = (running = new AbortController());
+  editor.show(input);
+  byId("answer").classList.add("busy");
+  byId("snippets").replaceChildren(...snippets(model.name, model.modality, input));
+  try {
+    const result = await service.predict(model, input, signal);
+    byId("answer").replaceChildren(...answer(result));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    byId("answer").replaceChildren(problem(error));
+  }
+  byId("answer").classList.remove("busy");
+}
+
+function samples(model, give) {
+  return model.manifest.goldens.map(({ input, media_type: type }) => {
+    const url = service.sampleUrl(model.name, model.version, input);
+    const file = input.split("/").at(-1);
+    const button = element("button", { type: "button", title: file, click: async () => {
+      const blob = await (await fetch(url)).blob();
+      give({ data: model.modality === "text" ? await blob.text() : new Blob([blob], { type }), type, name: file, file });
+    } });
+    button.append(model.modality === "image" ? element("img", { src: url, alt: file, loading: "lazy" }) : element("span", { class: "text" }, file));
+    return element("li", {}, button);
+  });
+}
+
+start();

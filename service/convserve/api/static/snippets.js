@@ -1,0 +1,49 @@
+// The call the page just made, for a shell, Python and Node.
+
+import { element } from "./dom.js";
+import { predictUrl } from "./service.js";
+
+const FILES = { image: "photo.jpg", audio: "sound.wav", text: "text.txt" };
+
+export function calls(name, modality, input) {
+  const url = predictUrl(name);
+  const type = input ? input.type : { image: "image/jpeg", audio: "audio/wav", text: "text/plain" }[modality];
+  const file = input && input.file ? input.file : FILES[modality];
+  return {
+    curl: `curl --data-binary @${file} -H 'Content-Type: ${type}' '${url}'`,
+    Python: [
+      "import json", "from pathlib import Path", "from urllib.request import Request, urlopen", "",
+      `body = Path("${file}").read_bytes()`,
+      `request = Request("${url}", body, {"Content-Type": "${type}"})`,
+      "print(json.load(urlopen(request)))",
+    ].join("\n"),
+    JavaScript: [
+      'import { readFile } from "node:fs/promises";', "",
+      `const response = await fetch("${url}", {`,
+      '  method: "POST",',
+      `  headers: { "Content-Type": "${type}" },`,
+      `  body: await readFile("${file}"),`,
+      "});",
+      "console.log(await response.json());",
+    ].join("\n"),
+  };
+}
+
+export function snippets(name, modality, input) {
+  const code = element("pre", { tabindex: "0" });
+  const texts = calls(name, modality, input);
+  const buttons = Object.keys(texts).map((language) =>
+    element("button", { type: "button", click: () => choose(language) }, language));
+  const copy = element("button", { type: "button", click: async () => {
+    await navigator.clipboard.writeText(code.textContent);
+    copy.textContent = "Copied";
+    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+  } }, "Copy");
+  function choose(language) {
+    code.textContent = texts[language];
+    buttons.forEach((button) => button.setAttribute("aria-pressed", button.textContent === language));
+    snippets.language = language;
+  }
+  choose(snippets.language in texts ? snippets.language : "curl");
+  return [element("div", { class: "row" }, ...buttons, copy), code];
+}

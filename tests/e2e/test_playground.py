@@ -1,0 +1,189 @@
+"""The playground in a real browser: what people do there, at a desk and on a phone.
+
+Screenshots of what was tested go to the directory in SCREENSHOTS, if it is set.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.e2e.process import ROOT, STORE, await_ready, serving
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+SIZES = {"desktop": (1200, 900), "phone": (390, 844)}
+CAT = STORE / "all_cnn_cifar10" / "1" / "samples" / "cat.png"
+# What came over the wire, but for the model's own samples.
+WEIGHT = """performance.getEntries()
+    .filter(entry => entry.transferSize && !entry.name.includes("/samples/"))
+    .reduce((sum, entry) => sum + entry.transferSize, 0)"""
+SENTENCE = "The striker scored twice as the champions won the cup final"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "convserve.cli", "serve"]
+    with serving(command, cwd=ROOT, log=log, environment={"CONVSERVE_STORE": str(STORE)}) as server:
+        await_ready(server.client)
+        yield str(server.client.base_url)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=sorted(SIZES))
+def page(request: pytest.FixtureRequest, browser: Browser, url: str) -> Iterator[Page]:
+    """A cold page; the test fails if it complains about anything."""
+    width, height = SIZES[request.param]
+    complaints: list[str] = []
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if request.param == "phone" else "light",
+        permissions=["camera", "microphone"],
+    )
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    yield page
+    if where := os.environ.get("SCREENSHOTS"):
+        name = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+        page.screenshot(path=Path(where) / f"{name}.png", full_page=True)
+    assert accessible(page) == []
+    assert not overflows(page)
+    assert complaints == []
+    context.close()
+
+
+def accessible(page: Page) -> list[str]:
+    """Return what axe finds seriously wrong."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [entry for entry in found if entry["impact"] in {"serious", "critical"}]
+    return [f"{entry['id']}: {entry['nodes'][0]['html']}" for entry in serious]
+
+
+def overflows(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+def choose(page: Page, model: str) -> None:
+    page.select_option("#model", model)
+
+
+def expect_verdict(page: Page, label: str) -> None:
+    expect(page.locator(".verdict")).to_have_text(label)
+
+
+def test_a_sample_is_one_click(page: Page) -> None:
+    page.locator("#samples button").first.click()
+    expect_verdict(page, "cat")
+    expect(page.locator("#answer")).to_contain_text("ms on the server")
+    assert page.locator("#answer .bar").count() == 8
+
+
+def test_a_file_is_chosen(page: Page) -> None:
+    page.set_input_files("input[type=file]", CAT)
+    expect_verdict(page, "cat")
+    expect(page.locator("#input img")).to_be_visible()
+
+
+def test_a_file_is_dropped(page: Page) -> None:
+    data = page.evaluate_handle(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "cat.png", {type: "image/png"}));
+            return data;
+        }""",
+        list(CAT.read_bytes()),
+    )
+    page.dispatch_event(".drop", "drop", {"dataTransfer": data})
+    expect_verdict(page, "cat")
+
+
+def test_a_picture_is_taken(page: Page) -> None:
+    page.get_by_role("button", name="Camera").click()
+    page.get_by_role("button", name="Take the picture").click()
+    expect(page.locator(".verdict")).not_to_be_empty()
+
+
+def test_a_text_is_typed(page: Page) -> None:
+    choose(page, "char_cnn_ag_news")
+    page.get_by_role("textbox").press_sequentially(SENTENCE)
+    expect_verdict(page, "Sports")
+
+
+def test_every_model_answers_its_samples(page: Page) -> None:
+    names = page.locator("#model option").evaluate_all("options => options.map(o => o.value)")
+    assert set(names) == {path.parent.parent.name for path in STORE.glob("*/*/manifest.json")}
+    for name in names:
+        choose(page, name)
+        page.locator("#samples button").first.click()
+        expect(page.locator(".verdict")).not_to_be_empty()
+
+
+def test_the_card_tells_what_the_manifest_says(page: Page) -> None:
+    page.get_by_role("link", name="Model card").click()
+    (manifest,) = (STORE / "all_cnn_cifar10").glob("1/manifest.json")
+    card = json.loads(manifest.read_text())
+    expect(page.locator("#card")).to_contain_text(f"{100 * card['metrics'][0]['value']:.2f} %")
+    spatial = [row for row in card["pyramid"] if len(row["shape"]) > 1]
+    assert page.locator("#card rect.block").count() == len(spatial)
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#samples') !== null"):
+            break
+    page.keyboard.press("Enter")
+    expect_verdict(page, "cat")
+
+
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
+def test_what_it_shows_runs_as_pasted(page: Page, language: str, tmp_path: Path) -> None:
+    page.locator("#samples button").first.click()
+    expect_verdict(page, "cat")
+    page.get_by_role("button", name=language).click()
+    code = page.locator("pre").inner_text()
+    shutil.copy(CAT, tmp_path)
+    command = {
+        "curl": ["bash", "-c", f"curl -sS {code.removeprefix('curl')}"],
+        "Python": ["python3", "-W", "error", "-c", code],
+        "JavaScript": ["node", "--input-type=module", "-e", code],
+    }[language]
+    answer = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "cat" in answer.stdout
+
+
+def test_a_cold_page_answers_within_a_second_and_is_small(browser: Browser, url: str) -> None:
+    page = browser.new_page()
+    page.goto(url)
+    page.wait_for_function("document.querySelector('#samples button')")
+    began = page.evaluate("performance.now()")
+    page.locator("#samples button").first.click()
+    expect_verdict(page, "cat")
+    assert page.evaluate("performance.now()") - began < 1000
+    assert 0 < page.evaluate(WEIGHT) < 300_000
+    page.close()
