@@ -26,6 +26,7 @@ TEXT_LABELS = ["world", "sports", "business"]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
 LENGTH = 16
 SIDE = 8
+BRIGHT = 200.5  # mean value of a pixel's channels
 SLOW, ROUNDS = "z", 100  # each z in a text costs the text network 3.4 GFLOP more
 Manifest = dict[str, Any]
 Floats = NDArray[np.float32]
@@ -50,7 +51,7 @@ def build_store(store: Path) -> Path:
 
 
 def build_image(store: Path, version: str = "1") -> Path:
-    """uint8 [N,8,8,3] → probabilities of four labels."""
+    """uint8 [N,8,8,3] → probabilities of four labels; bright pictures are out of distribution."""
     path = _directory(store, IMAGE, version)
     (path / "model.onnx").write_bytes(image_graph())
     goldens = [
@@ -62,7 +63,15 @@ def build_image(store: Path, version: str = "1") -> Path:
         )
     ]
     inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]}]
-    return _write(path, inputs, "image", IMAGE_STEPS, IMAGE_LABELS, goldens)
+    _write(path, inputs, "image", IMAGE_STEPS, IMAGE_LABELS, goldens)
+    edit(path, _tell_bright_from_usual)
+    return path
+
+
+def _tell_bright_from_usual(manifest: Manifest) -> None:
+    manifest["outputs"].append({"name": "brightness", "datatype": "FP32", "shape": [-1]})
+    limit = {"output": "brightness", "coverage": 0.9, "threshold": BRIGHT}
+    manifest["postprocess"]["out_of_distribution"] = limit
 
 
 def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> Path:
@@ -121,6 +130,7 @@ def image_graph(order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
         helper.make_node("Reshape", ["pixels", "shape"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+        helper.make_node("ReduceMean", ["flat"], ["brightness"], axes=[1], keepdims=0),
     ]
     constants: dict[str, NDArray[Any]] = {
         "order": np.array(order, np.int64),
@@ -128,7 +138,8 @@ def image_graph(order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
         "weights": _image_weights(),
     }
     given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
-    return _model(nodes, constants, given, len(IMAGE_LABELS))
+    brightness = helper.make_tensor_value_info("brightness", TensorProto.FLOAT, ["n"])
+    return _model(nodes, constants, given, len(IMAGE_LABELS), brightness)
 
 
 def text_graph(rounds: int = ROUNDS, side: int = 1, slow: str = SLOW) -> bytes:
@@ -209,10 +220,11 @@ def _model(
     constants: dict[str, NDArray[Any]],
     given: onnx.ValueInfoProto,
     labels: int,
+    *scores: onnx.ValueInfoProto,
 ) -> bytes:
     result = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", labels])
     weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", [given], [result], weights)
+    graph = helper.make_graph(nodes, "tiny", [given], [result, *scores], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

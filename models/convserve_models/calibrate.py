@@ -1,4 +1,4 @@
-"""Honest probabilities: a temperature and a conformal threshold from held-out samples."""
+"""What held-out samples say of a network: how sure it may be, and what is unlike them all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from convserve_models.tasks.classification import Floats, negative_log_likelihood, softmax
 
@@ -15,18 +16,23 @@ COVERAGE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What held-out samples said of a network's confidence."""
+    """What held-out samples said of a network's confidence.
+
+    Both thresholds keep `coverage`: of the true labels (at least so probable), and of the inputs
+    (at most of so high an energy).
+    """
 
     temperature: float
     coverage: float
     threshold: float
+    energy_threshold: float
 
 
 def calibrate(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
-    """Fit the temperature, then the threshold of the label sets at that temperature."""
+    """Fit the temperature, then both thresholds at that temperature."""
     fitted = temperature(logits, labels)
     threshold = conformal_threshold(softmax(logits, fitted), labels, COVERAGE)
-    return Calibration(fitted, COVERAGE, threshold)
+    return Calibration(fitted, COVERAGE, threshold, quantile(energy(logits, fitted), COVERAGE))
 
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
@@ -48,13 +54,28 @@ def conformal_threshold(probabilities: Floats, labels: NDArray[np.int64], covera
     Split conformal prediction with the score 1 - p(true label), finite-sample corrected
     (Sadinle, Lei & Wasserman, 1609.00451).
     """
-    scores = np.sort(1 - probabilities[np.arange(len(labels)), labels])
-    rank = int(np.ceil((len(labels) + 1) * coverage))
-    return float(1 - scores[min(rank, len(labels)) - 1])
+    return 1 - quantile(1 - probabilities[np.arange(len(labels)), labels], coverage)
+
+
+def quantile(scores: Floats, coverage: float) -> float:
+    """The score that a fresh one of the same kind does not exceed with this probability.
+
+    Of n scores the ceil((n + 1) * coverage)-th smallest: how many of m fresh ones do not exceed it
+    is then beta-binomial (m, rank, n + 1 - rank), if none are equal.
+    """
+    return float(np.sort(scores)[quantile_rank(len(scores), coverage) - 1])
+
+
+def quantile_rank(n: int, coverage: float) -> int:
+    """Which of n sorted scores, counted from 1, has this coverage."""
+    return min(int(np.ceil((n + 1) * coverage)), n)
+
+
+def energy(logits: Floats, temperature: float) -> Floats:
+    """Energy `[N]` of logits `[N, labels]` at a temperature (Liu et al., 2010.03759)."""
+    return -np.asarray(logsumexp(logits.astype(np.float64) / temperature, axis=1))
 
 
 def label_sets(probabilities: Floats, threshold: float) -> NDArray[np.bool_]:
-    """Membership `[N, labels]`; the most probable label always belongs."""
-    members = probabilities >= threshold
-    members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
-    return members
+    """Membership `[N, labels]`, as the service decides it: a set may be empty."""
+    return probabilities >= threshold

@@ -66,7 +66,10 @@ def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: 
         "inputs": [
             {"name": preprocess.input_name, "datatype": preprocess.datatype, "shape": shape}
         ],
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]},
+            {"name": "energy", "datatype": "FP32", "shape": [-1]},
+        ],
         "preprocess": {
             "modality": preprocess.modality,
             "steps": [dict(step) for step in preprocess.steps],
@@ -79,6 +82,11 @@ def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: 
             "conformal": {
                 "coverage": calibration.coverage,
                 "threshold": round(calibration.threshold, 6),
+            },
+            "out_of_distribution": {
+                "output": "energy",
+                "coverage": calibration.coverage,
+                "threshold": round(calibration.energy_threshold, 5),
             },
         },
         "limits": {"max_batch_size": recipe.max_batch_size},
@@ -101,19 +109,24 @@ def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Par
 
 
 def metrics(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> list[Part]:
-    """Figures of the ONNX file on the test split; `ece_uncalibrated` is the same at T = 1."""
+    """Figures of the ONNX file on the test split.
+
+    `ece_uncalibrated` is the same at T = 1; `in_distribution` the share of inputs that are told so.
+    """
     labels, n = dataset.test.labels, len(dataset.test)
-    probabilities = evaluate.probabilities(path, recipe, dataset.test)
+    probabilities, energy = evaluate.outputs(path, recipe, dataset.test)
     # log p = logits / T up to a constant, which softmax forgets.
     raw = classification.softmax(np.log(probabilities + 1e-30), 1 / calibration.temperature)
     ece_raw = classification.expected_calibration_error(raw, labels)
     sets = calibrate.label_sets(probabilities, calibration.threshold)
     covered = float(sets[np.arange(n), labels].mean())
+    inside = float((energy <= calibration.energy_threshold).mean())
     figures = [
         *classification.metrics(probabilities, labels, "test"),
         Metric("ece_uncalibrated", ece_raw, n, "test"),
         Metric("coverage", covered, n, "test", classification.wilson(covered, n)),
         Metric("set_size", float(sets.sum(axis=1).mean()), n, "test"),
+        Metric("in_distribution", inside, n, "test", classification.wilson(inside, n)),
     ]
     return [_plain(figure) for figure in figures]
 

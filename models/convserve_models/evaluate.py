@@ -30,10 +30,15 @@ def logits(model: nn.Module, recipe: Recipe, split: Split) -> NDArray[np.float32
 
 def probabilities(path: Path, recipe: Recipe, split: Split) -> NDArray[np.float32]:
     """Probabilities `[N, labels]` from the exported file itself, by ONNX Runtime."""
+    return outputs(path, recipe, split)[0]
+
+
+def outputs(path: Path, recipe: Recipe, split: Split) -> list[NDArray[np.float32]]:
+    """All outputs of the exported file, in its order, by ONNX Runtime."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
-        session.run(None, {name: network.tensor(recipe, part).numpy()})[0]
+        session.run(None, {name: network.tensor(recipe, part).numpy()})
         for part in network.batches(split, BATCH)
     ]
-    return np.concatenate(parts)
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]

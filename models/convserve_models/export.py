@@ -16,6 +16,7 @@ from convserve_models import calibrate, card, evaluate, goldens, graph, manifest
 from convserve_models.data import Dataset
 from convserve_models.graph import Predictor
 from convserve_models.recipe import Preprocess, Recipe
+from convserve_models.tasks.classification import Floats
 
 PARITY = 1e-4
 
@@ -41,7 +42,7 @@ def export(
         folder = Path(scratch)
         file = folder / "model.onnx"
         example = random_inputs(recipe.preprocess, 2)
-        graph.write(predictor, example, file, recipe.preprocess.input_name, "probabilities")
+        graph.write(predictor, example, file, recipe.preprocess.input_name, *Predictor.outputs)
         prove(predictor, recipe.preprocess, file)
         facts = {
             "schema_version": manifest.SCHEMA_VERSION,
@@ -63,7 +64,7 @@ def export(
 def _answer(predictor: Predictor) -> goldens.Answer:
     def answer(inputs: NDArray[Any]) -> NDArray[np.float32]:
         with torch.no_grad():
-            said: NDArray[np.float32] = predictor(torch.from_numpy(inputs.copy())).numpy()
+            said: NDArray[np.float32] = predictor(torch.from_numpy(inputs.copy()))[0].numpy()
         return said
 
     return answer
@@ -84,14 +85,19 @@ def prove(predictor: Predictor, preprocess: Preprocess, path: Path) -> None:
     inputs = random_inputs(preprocess, 16, seed=1)
     rows = inputs.numpy()
     feed = preprocess.input_name
-    together = session.run(None, {feed: rows})[0]
-    alone = np.concatenate([session.run(None, {feed: row[None]})[0] for row in rows])
+    together = session.run(None, {feed: rows})
+    alone = zip(*(session.run(None, {feed: row[None]}) for row in rows), strict=True)
     with torch.no_grad():
-        expected = predictor(inputs).numpy()
-    for what, other in (
+        expected = [output.numpy() for output in predictor(inputs)]
+    for what, others in (
         ("torch and ONNX Runtime", expected),
-        ("batch of 16 and batches of 1", alone),
+        ("batch of 16 and batches of 1", map(np.concatenate, alone)),
     ):
-        gap = float(np.abs(together - other).max())
+        gap = max(_gap(*pair) for pair in zip(together, others, strict=True))
         if not gap <= PARITY:
             raise ExportError(f"{what} differ by {gap:.2g}, more than {PARITY}")
+
+
+def _gap(found: Floats, expected: Floats) -> float:
+    """The largest difference, relative to values above 1."""
+    return float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())

@@ -14,16 +14,23 @@ OPSET = 20
 
 
 class Predictor(nn.Module):
-    """What is served: the network, its temperature and the softmax in one graph."""
+    """What is served: the network, its temperature, the softmax and the energy in one graph."""
+
+    outputs = ("probabilities", "energy")
 
     def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Raw arrays -> calibrated probabilities `[N, labels]`."""
-        return torch.softmax(self.network(inputs) / self.temperature, dim=1)
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw arrays -> calibrated probabilities `[N, labels]` and energy `[N]`.
+
+        The energy, -ln of the sum that softmax divides by, is high for inputs unlike those that the
+        network was trained on (Liu et al., 2010.03759).
+        """
+        logits = self.network(inputs) / self.temperature
+        return torch.softmax(logits, dim=1), -torch.logsumexp(logits, dim=1)
 
 
 class Transcriber(nn.Module):
@@ -43,11 +50,10 @@ def write(
     example: Tensor,
     path: Path,
     input_name: str,
-    output_name: str,
-    *,
+    *output_names: str,
     any_length: bool = False,
 ) -> None:
-    """Export `module`, which takes and returns one tensor, with a dynamic batch axis.
+    """Export `module`, which takes one tensor, with a dynamic batch axis.
 
     With `any_length` the axis after the batch is dynamic too, from the example's size on.
     `example` needs a batch of two or more: torch.export takes a size of one for a constant. The
@@ -66,7 +72,7 @@ def write(
             opset_version=OPSET,
             verbose=False,
             input_names=[input_name],
-            output_names=[output_name],
+            output_names=output_names,
             dynamic_shapes=(axes,),
         )
     assert program is not None

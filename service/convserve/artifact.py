@@ -179,6 +179,14 @@ class Conformal(Fact):
     threshold: Probability
 
 
+class OutOfDistribution(Fact):
+    """Inputs whose score, an output of the graph, is over the threshold are unlike the dataset."""
+
+    output: Text
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    threshold: float
+
+
 class Postprocess(Fact):
     """How the graph's output becomes an answer."""
 
@@ -186,6 +194,7 @@ class Postprocess(Fact):
     labels: Annotated[tuple[Text, ...], Field(min_length=2), AfterValidator(_distinct)]
     temperature: Annotated[float, Field(gt=0)] | None = None
     conformal: Conformal | None = None
+    out_of_distribution: OutOfDistribution | None = None
 
 
 class Metric(Fact):

@@ -2,17 +2,24 @@
 
 import base64
 import io
+import json
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import betabinom
+from sklearn.metrics import roc_auc_score
 
-from convserve_models import data
+from convserve.artifact import Manifest, read_manifest
+from convserve_models import calibrate, data, recipes, reference
 from convserve_models.data import Split
 from convserve_models.tasks import classification
 from tests.e2e.process import ROOT, STORE, await_ready, serving
@@ -22,6 +29,22 @@ INSTANCES = 50
 ECE_AT_MOST = 0.03
 # artifact -> accuracy it must reach
 BARS = {"all_cnn_cifar10": 0.88, "char_cnn_ag_news": 0.82, "vdcnn_ag_news": 0.82}
+
+
+# dataset -> another one, and the AUROC with which an artifact must tell them apart
+STRANGERS = {
+    "cifar10": ("fashion_mnist", 0.85),
+    "ag_news": ("imdb", 0.5),
+    "imdb": ("ag_news", 0.5),
+    "dbpedia14k": ("imdb", 0.5),
+}
+STRANGERS_EACH = 1400  # the smallest of these test splits
+# artifacts whose graph scores how unlike the dataset an input is
+TELLING = [
+    path.parent
+    for path in sorted(STORE.glob("*/*/manifest.json"))
+    if "out_of_distribution" in json.loads(path.read_text(encoding="utf-8"))["postprocess"]
+]
 
 
 @pytest.mark.accuracy
@@ -34,7 +57,8 @@ def test_accuracy_through_the_service(name: str, tmp_path: Path) -> None:
         card = server.client.get(f"/v1/models/{name}").json()["manifest"]
         test = data.load(card["dataset"]["name"], DATA).test
         assert test.digest() == card["dataset"]["checksum"]["test"]
-        probabilities = _ask(server.client, f"/v1/models/{name}/predict", card, test)
+        predictions = _ask(server.client, f"/v1/models/{name}/predict", card, test)
+    probabilities = np.array([_row(row, card["postprocess"]["labels"]) for row in predictions])
     figures = {f.name: f for f in classification.metrics(probabilities, test.labels, "test")}
     for figure in figures.values():
         print(f"{name} {figure.name} {figure.value:.4f} n={figure.n} interval={figure.interval}")
@@ -43,28 +67,95 @@ def test_accuracy_through_the_service(name: str, tmp_path: Path) -> None:
     stated = {metric["name"]: metric["value"] for metric in card["metrics"]}
     for metric, figure in figures.items():
         assert figure.value == pytest.approx(stated[metric], abs=5e-4), metric
+    for metric, hits in _promises(card, predictions, test):
+        print(f"{name} {metric} {hits.mean():.4f} n={len(hits)}")
+        low, high = _law(card, metric, len(hits))
+        assert low <= hits.sum() <= high, (metric, low, high)
+        assert hits.mean() == pytest.approx(stated[metric], abs=5e-4), metric
 
 
-def _ask(client: httpx.Client, path: str, card: dict[str, Any], test: Split) -> np.ndarray:
+def _promises(
+    card: dict[str, Any], predictions: list[dict[str, Any]], test: Split
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What was promised with a stated coverage: the true label in the set, the input known."""
+    labels = card["postprocess"]["labels"]
+    true = [labels[label] for label in test.labels]
+    rows = list(zip(true, predictions, strict=True))
+    yield "coverage", np.array([label in row["set"] for label, row in rows])
+    if "out_of_distribution" in card["postprocess"]:
+        yield "in_distribution", np.array([row["in_distribution"] for row in predictions])
+
+
+def _law(card: dict[str, Any], metric: str, n: int) -> tuple[float, float]:
+    """How many of n hits 99 % of all samples have, if the held-out ones are like them."""
+    block = {"coverage": "conformal", "in_distribution": "out_of_distribution"}[metric]
+    held_out = card["dataset"]["n"]["held_out"]
+    rank = calibrate.quantile_rank(held_out, card["postprocess"][block]["coverage"])
+    low, high = betabinom(n, rank, held_out + 1 - rank).interval(0.99)
+    return float(low), float(high)
+
+
+@pytest.mark.accuracy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", TELLING, ids=lambda path: str(path.parent.name))
+def test_what_is_from_elsewhere_is_told_apart(path: Path) -> None:
+    """The score of the artifact's own test split against that of another dataset's."""
+    card = read_manifest(path)
+    limit = card.postprocess.out_of_distribution
+    assert card.dataset is not None
+    assert limit is not None
+    elsewhere, bar = STRANGERS[card.dataset.name]
+    own, other = (_scores(path, card, name) for name in (card.dataset.name, elsewhere))
+    auroc = roc_auc_score([0] * len(own) + [1] * len(other), np.concatenate([own, other]))
+    told = float((other > limit.threshold).mean()), float((own > limit.threshold).mean())
+    print(f"{card.id} against {elsewhere}: AUROC {auroc:.4f}, n = {len(own)} + {len(other)}")
+    print(f"told out of distribution: {told[0]:.4f} of {elsewhere}, {told[1]:.4f} of its own")
+    assert auroc >= bar
+    assert told[0] > told[1]
+
+
+def _scores(path: Path, card: Manifest, dataset: str) -> NDArray[np.float32]:
+    """Scores of the first test samples of a dataset, from the ONNX file."""
+    limit = card.postprocess.out_of_distribution
+    assert limit is not None
+    preprocess = recipes.load(card.id).preprocess
+    session = ort.InferenceSession(path / "model.onnx", providers=["CPUExecutionProvider"])
+    inputs = data.load(dataset, DATA).test.take(np.arange(STRANGERS_EACH)).inputs
+    rows = np.stack([reference.read(_bytes(raw), preprocess) for raw in inputs])
+    parts = [
+        session.run([limit.output], {card.inputs[0].name: part})[0]
+        for part in np.array_split(rows, len(rows) // INSTANCES)
+    ]
+    return np.concatenate(parts)
+
+
+def _ask(
+    client: httpx.Client, path: str, card: dict[str, Any], test: Split
+) -> list[dict[str, Any]]:
     labels = card["postprocess"]["labels"]
 
-    def part(start: int) -> list[list[float]]:
+    def part(start: int) -> list[dict[str, Any]]:
         instances = [_instance(raw) for raw in test.inputs[start : start + INSTANCES]]
         answer = client.post(path, json={"instances": instances, "top_k": len(labels)})
         assert answer.status_code == 200, answer.text
-        return [_row(prediction, labels) for prediction in answer.json()["predictions"]]
+        predictions: list[dict[str, Any]] = answer.json()["predictions"]
+        return predictions
 
     with ThreadPoolExecutor(2) as pool:
         parts = list(pool.map(part, range(0, len(test), INSTANCES)))
-    return np.concatenate([np.array(rows) for rows in parts])
+    return [prediction for rows in parts for prediction in rows]
 
 
 def _instance(raw: Any) -> str:
+    return raw if isinstance(raw, str) else base64.b64encode(_bytes(raw)).decode()
+
+
+def _bytes(raw: Any) -> bytes:
     if isinstance(raw, str):
-        return raw
+        return raw.encode()
     file = io.BytesIO()
     Image.fromarray(raw).save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def _row(prediction: dict[str, Any], labels: list[str]) -> list[float]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from convserve.settings import Settings
 from tests.artifacts import (
@@ -41,6 +43,12 @@ WAYS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+def plain(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (20, 20), grey).save(file, "png")
+    return file.getvalue()
+
+
 def probabilities(prediction: dict[str, Any]) -> dict[str, float]:
     return {entry["label"]: entry["probability"] for entry in prediction["top"]}
 
@@ -53,6 +61,19 @@ def of_image(encoded: bytes) -> Any:
 def of_text(text: str) -> Any:
     values = text_probabilities(text).tolist()
     return pytest.approx(dict(zip(TEXT_LABELS, values, strict=True)), abs=1e-5)
+
+
+@pytest.mark.parametrize(("grey", "usual"), [(100, True), (255, False)])
+async def test_what_is_unlike_the_training_pictures_is_told_so(
+    client: httpx.AsyncClient, grey: int, usual: bool
+) -> None:
+    answer = await client.post(AT_IMAGE, content=plain(grey))
+    assert answer.json()["predictions"][0]["in_distribution"] is usual
+
+
+async def test_a_model_that_cannot_tell_says_nothing(client: httpx.AsyncClient) -> None:
+    answer = await client.post(AT_TEXT, json={"text": SENTENCE})
+    assert "in_distribution" not in answer.json()["predictions"][0]
 
 
 @pytest.mark.parametrize(("model", "way", "request_"), WAYS, ids=lambda value: str(value)[:20])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 DATASETS = {
     "cifar10": "convserve_models.data.cifar10",
+    "fashion_mnist": "convserve_models.data.fashion_mnist",
     "ag_news": "convserve_models.data.ag_news",
     "imdb": "convserve_models.data.imdb",
     "dbpedia14k": "convserve_models.data.dbpedia14k",

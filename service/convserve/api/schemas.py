@@ -104,6 +104,11 @@ COMPONENTS: dict[str, Object] = {
             "description": "Conformal set: holds the true label with the coverage that the "
             "model's card states.",
         },
+        in_distribution={
+            "type": "boolean",
+            "description": "false: unlike the inputs that the model was trained on; only of models "
+            "that can tell.",
+        },
         truncated={"type": "boolean", "description": "The text was longer than the model reads."},
         unknown_characters={
             "type": "integer",

@@ -1,4 +1,4 @@
-"""Probabilities → label, the most probable labels, and the conformal set."""
+"""Probabilities → label, the most probable labels, the conformal set; score → in distribution."""
 
 import math
 from heapq import nlargest
@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from convserve.artifact import Manifest
-from convserve.errors import InferenceFailed
+from convserve.errors import InferenceFailed, InvalidArtifact
 
 DIGITS = 6  # of a probability: what float32 resolves
 TOP_K = 5
@@ -21,6 +21,8 @@ class Classification:
         self._output = manifest.outputs[0].name
         conformal = manifest.postprocess.conformal
         self._threshold = conformal.threshold if conformal else None
+        self._strange = manifest.postprocess.out_of_distribution
+        self._check_score(manifest)
 
     def row(self, outputs: dict[str, NDArray[Any]]) -> list[float]:
         """Return the probabilities; raises InferenceFailed if one is not a number."""
@@ -30,7 +32,10 @@ class Classification:
         return probabilities
 
     def answer(self, outputs: dict[str, NDArray[Any]], top_k: int | None) -> dict[str, object]:
-        """Return label, probability, top (most probable first) and, if calibrated, set."""
+        """Return label, probability and top (most probable first).
+
+        If the artifact is calibrated for them, also set and in_distribution.
+        """
         row = self.row(outputs)
         best = nlargest(top_k or TOP_K, range(len(row)), key=row.__getitem__)
         top = [{"label": self.labels[i], "probability": round(row[i], DIGITS)} for i in best]
@@ -39,4 +44,17 @@ class Classification:
             members = [i for i in range(len(row)) if row[i] >= self._threshold]
             members.sort(key=row.__getitem__, reverse=True)
             answer["set"] = [self.labels[i] for i in members]
+        if self._strange is not None:
+            score: float = outputs[self._strange.output].item()
+            answer["in_distribution"] = score <= self._strange.threshold
         return answer
+
+    def _check_score(self, manifest: Manifest) -> None:
+        if self._strange is None:
+            return
+        wanted = self._strange.output
+        if wanted not in {output.name for output in manifest.outputs if output.shape == (-1,)}:
+            raise InvalidArtifact(
+                f"postprocess.out_of_distribution: {wanted!r} is no output of shape [-1]",
+                "name an output of the graph that has one number for each input",
+            )

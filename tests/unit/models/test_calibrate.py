@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import betabinom
 
 from convserve_models import calibrate
 from convserve_models.tasks import classification
@@ -38,8 +39,35 @@ def test_sets_cover_as_promised(seed: int, coverage: float) -> None:
     threshold = calibrate.conformal_threshold(probabilities[:3000], labels[:3000], coverage)
     sets = calibrate.label_sets(probabilities[3000:], threshold)
     covered = sets[np.arange(3000), labels[3000:]].mean()
-    assert covered > coverage - 0.03  # five standard errors of both halves
-    assert sets.any(axis=1).all()
+    assert abs(covered - coverage) < 0.05  # five standard errors of both halves
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(40, 400), coverage=st.sampled_from([0.8, 0.9, 0.95]), seed=st.integers(0, 99))
+def test_quantiles_keep_their_beta_binomial_promise(n: int, coverage: float, seed: int) -> None:
+    scores = np.random.default_rng(seed).normal(size=(200, n + 100))
+    kept = [int((row[n:] <= calibrate.quantile(row[:n], coverage)).sum()) for row in scores]
+    rank = calibrate.quantile_rank(n, coverage)
+    law = betabinom(100, rank, n + 1 - rank)
+    assert law.mean() >= 100 * coverage - 1e-9
+    assert abs(np.mean(kept) - law.mean()) < 5 * law.std() / np.sqrt(len(kept))
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 1000), factor=st.floats(0.1, 10))
+def test_energy_is_what_softmax_divides_by(seed: int, factor: float) -> None:
+    logits, _ = sample(50, seed)
+    expected = -np.log(np.exp(logits / factor).sum(axis=1))
+    np.testing.assert_allclose(calibrate.energy(logits, factor), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_evidence_for_no_label_is_out_of_distribution() -> None:
+    logits, labels = sample(4000, 3)
+    limit = calibrate.calibrate(logits, labels)
+    strange = calibrate.energy(logits - 10, limit.temperature) > limit.energy_threshold
+    usual = calibrate.energy(logits, limit.temperature) > limit.energy_threshold
+    assert strange.mean() > 0.99
+    assert usual.mean() == pytest.approx(1 - calibrate.COVERAGE, abs=1e-3)
 
 
 def test_ece_of_known_cases() -> None:

@@ -1,6 +1,7 @@
 """Both layouts of each dataset, from tiny files in the real formats."""
 
 import csv
+import gzip
 import io
 import lzma
 import struct
@@ -23,10 +24,11 @@ from convserve_models.data import (
     an4,
     cifar10,
     dbpedia14k,
+    fashion_mnist,
     fsdd,
     imdb,
 )
-from convserve_models.data.fetch import Remote
+from convserve_models.data.fetch import Remote, sha256_of
 
 RANDOM = np.random.default_rng(0)
 
@@ -79,6 +81,35 @@ def test_cifar10_packed(tmp_path: Path) -> None:
     assert dataset.variant == "packed"
     np.testing.assert_array_equal(dataset.test.inputs, images)
     assert len(dataset.train) == 400
+
+
+def test_fashion_mnist_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = RANDOM.integers(0, 256, (2, 5, 28, 28), np.uint8)
+    labels = RANDOM.integers(0, 10, (2, 5)).astype(np.uint8)
+    for split, pictures, classes in zip(("TRAIN", "TEST"), images, labels, strict=True):
+        remotes = getattr(fashion_mnist, split)
+        contents = (b"\0" * 16 + pictures.tobytes(), b"\0" * 8 + classes.tobytes())
+        for remote, content in zip(remotes, contents, strict=True):
+            (tmp_path / remote.name).write_bytes(gzip.compress(content))
+        mine = tuple(_local(tmp_path / remote.name) for remote in remotes)
+        monkeypatch.setattr(fashion_mnist, split, mine)
+    dataset = fashion_mnist.load(tmp_path)
+    assert dataset.variant == "official"
+    for channel in range(3):
+        np.testing.assert_array_equal(np.asarray(dataset.train.inputs)[..., channel], images[0])
+    np.testing.assert_array_equal(dataset.test.labels, labels[1])
+
+
+def test_fashion_mnist_packed(tmp_path: Path) -> None:
+    images = RANDOM.integers(0, 256, (2, 5, 28, 28), np.uint8)
+    labels = RANDOM.integers(0, 10, (2, 5)).astype(np.uint8)
+    for name, pictures, classes in zip(("train", "test"), images, labels, strict=True):
+        blob = np.frombuffer(lzma.compress(pictures.tobytes()), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images_xz=blob, shape=pictures.shape, labels=classes)
+    dataset = fashion_mnist.load(tmp_path)
+    assert dataset.variant == "packed"
+    np.testing.assert_array_equal(np.asarray(dataset.test.inputs)[..., 1], images[1])
+    np.testing.assert_array_equal(dataset.train.labels, labels[0])
 
 
 def test_ag_news_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +228,11 @@ def _pack(folder: Path, **parts: str) -> None:
 
 def _trust(monkeypatch: pytest.MonkeyPatch, module: object, name: str, path: Path) -> None:
     """Let the dataset expect this file's checksum instead of the published one."""
-    from convserve_models.data.fetch import sha256_of
+    monkeypatch.setattr(module, name, _local(path))
 
-    monkeypatch.setattr(module, name, Remote(f"http://127.0.0.1:9/{path.name}", sha256_of(path)))
+
+def _local(path: Path) -> Remote:
+    return Remote(f"http://127.0.0.1:9/{path.name}", sha256_of(path))
 
 
 def _clips(takes: range) -> list[fsdd.Clip]:

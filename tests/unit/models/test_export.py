@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from convserve_models import evaluate, export, manifest, network, reference, train
+from convserve_models import calibrate, evaluate, export, manifest, network, reference, train
 from convserve_models.graph import Predictor
 from convserve_models.tasks import classification
 from tests.toys import TOYS
@@ -56,6 +56,9 @@ def test_graph_states_the_trained_network(exported: Exported) -> None:
     expected = classification.softmax(logits, card["postprocess"]["temperature"])
     found = evaluate.probabilities(artifact / "model.onnx", recipe, dataset.test)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    found_energy = evaluate.outputs(artifact / "model.onnx", recipe, dataset.test)[1]
+    energy = calibrate.energy(logits, card["postprocess"]["temperature"])
+    np.testing.assert_allclose(found_energy, energy, atol=1e-3)
     accuracy = next(m for m in card["metrics"] if m["name"] == "accuracy")
     assert accuracy["value"] == pytest.approx(classification.accuracy(found, dataset.test.labels))
     assert accuracy["n"] == len(dataset.test)

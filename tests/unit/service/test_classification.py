@@ -1,13 +1,14 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.artifact import Conformal, Manifest, read_manifest
-from convserve.errors import InferenceFailed
+from convserve.artifact import Conformal, Manifest, OutOfDistribution, read_manifest
+from convserve.errors import InferenceFailed, InvalidArtifact
 from convserve.postprocess.classification import Classification
 from tests.artifacts import IMAGE, IMAGE_LABELS
 
@@ -19,8 +20,8 @@ def manifest(pristine_store: Path) -> Manifest:
     return read_manifest(pristine_store / IMAGE / "1")
 
 
-def outputs(row: list[float]) -> dict[str, np.ndarray]:
-    return {"probabilities": np.array(row, np.float32)}
+def outputs(row: list[float]) -> dict[str, Any]:
+    return {"probabilities": np.array(row, np.float32), "brightness": np.float32(0)}
 
 
 @given(row=ROWS, top_k=st.integers(1, len(IMAGE_LABELS)))
@@ -52,6 +53,31 @@ def test_without_calibration_there_is_no_set(manifest: Manifest) -> None:
     changed = manifest.postprocess.model_copy(update={"conformal": None})
     classification = Classification(manifest.model_copy(update={"postprocess": changed}))
     assert "set" not in classification.answer(outputs([0.1, 0.2, 0.3, 0.4]), None)
+
+
+@given(row=ROWS, score=st.floats(width=32), threshold=st.floats(-1e3, 1e3))
+def test_in_distribution_is_a_score_of_at_most_the_threshold(
+    manifest: Manifest, row: list[float], score: float, threshold: float
+) -> None:
+    limit = OutOfDistribution(output="brightness", coverage=0.9, threshold=threshold)
+    changed = manifest.postprocess.model_copy(update={"out_of_distribution": limit})
+    classification = Classification(manifest.model_copy(update={"postprocess": changed}))
+    given = outputs(row) | {"brightness": np.float32(score)}
+    assert classification.answer(given, None)["in_distribution"] is (score <= threshold)
+
+
+def test_without_a_score_nothing_is_said_of_the_distribution(manifest: Manifest) -> None:
+    changed = manifest.postprocess.model_copy(update={"out_of_distribution": None})
+    classification = Classification(manifest.model_copy(update={"postprocess": changed}))
+    assert "in_distribution" not in classification.answer(outputs([0.1, 0.2, 0.3, 0.4]), None)
+
+
+@pytest.mark.parametrize("output", ["novelty", "probabilities"])
+def test_a_score_that_the_graph_does_not_give_is_refused(manifest: Manifest, output: str) -> None:
+    limit = OutOfDistribution(output=output, coverage=0.9, threshold=0)
+    changed = manifest.postprocess.model_copy(update={"out_of_distribution": limit})
+    with pytest.raises(InvalidArtifact, match=output):
+        Classification(manifest.model_copy(update={"postprocess": changed}))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
