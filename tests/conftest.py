@@ -18,10 +18,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith("CONVSERVE_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CONVSERVE_CACHE", str(tmp_path / "cache"))  # nothing is left behind
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""`convserve`: serve | validate | predict | print-config. Imports only what the command needs."""
+"""`convserve`: serve | validate | profile | predict | print-config.
+
+Imports only what the command needs.
+"""
 
 import argparse
 import os
@@ -105,6 +108,15 @@ def _predict(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
     return 1 if asyncio.run(work) else 0
 
 
+def _profile(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
+    from convserve.profiling import profile
+    from convserve.settings import load_settings
+
+    settings = load_settings({**flags, "models": parsed.model, "measure_seconds": 0})
+    profile(settings, parsed.model, parsed.out, parsed.plot)
+    return 0
+
+
 def _print_config(_: argparse.Namespace, flags: dict[str, object]) -> int:
     import json
 
@@ -128,6 +140,13 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=_positive, default=1, help="labels per input; default: 1")
 
 
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    add: Any = parser.add_argument
+    add("model", metavar="MODEL", help="name of a model in the store")
+    add("--out", type=Path, help="a JSON file for the figures")
+    add("--plot", type=Path, help="a picture of them; needs matplotlib, which is installed apart")
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -141,6 +160,12 @@ COMMANDS = {
         _validate,
         ENGINE,
         _validate_arguments,
+    ),
+    "profile": Command(
+        "measure what a model's runs cost on this machine, by batch size and use of the cores",
+        _profile,
+        ("store", *ENGINE),
+        _profile_arguments,
     ),
     "predict": Command(
         "answer for files and folders, without a server",

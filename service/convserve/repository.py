@@ -74,16 +74,16 @@ class Entry:
 class Repository:
     """All artifacts of the store; those required for ready are loaded at once, others on use.
 
-    `memory` is what the requests to all of them share.
+    `memory` is what the requests to all of them share, `cpu_budget` what their runs share.
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self.memory = ByteBudget(settings.max_in_flight_bytes, telemetry.in_flight_bytes.set)
         self._settings = settings
         self._telemetry = telemetry
-        self._budget = cpu_budget(settings.cores)
+        self.cpu_budget = cpu_budget(settings.cores)
         self._room = memory_budget(settings.memory_budget_bytes)
-        self._decoders = ThreadPoolExecutor(math.ceil(self._budget.cores), "convserve-decode")
+        self._decoders = ThreadPoolExecutor(math.ceil(self.cpu_budget.cores), "convserve-decode")
         self._entries: dict[str, dict[str, Entry]] = {}
         self._required: tuple[str, ...] = ()
         self._fault: str | None = None
@@ -96,8 +96,8 @@ class Repository:
 
     async def start(self) -> None:
         """Read the store and begin to load the required models; returns before they are ready."""
-        logger.info("CPU budget: %s", self._budget.reason)
-        self._telemetry.cpu_limit.set(self._budget.cores)
+        logger.info("CPU budget: %s", self.cpu_budget.reason)
+        self._telemetry.cpu_limit.set(self.cpu_budget.cores)
         logger.info("memory budget: %s", self._room.reason)
         self._telemetry.memory_limit.set(self._room.limit)
         self._telemetry.memory_budget.set(self._room.bytes)
@@ -276,7 +276,7 @@ class Repository:
                 open_model,
                 entry.path,
                 self._settings,
-                self._budget,
+                self.cpu_budget,
                 self._decoders,
                 self._telemetry,
             )

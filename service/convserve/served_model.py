@@ -1,10 +1,11 @@
 """One artifact in service: preprocess → batcher → session → postprocess."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
@@ -14,20 +15,24 @@ from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, loa
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
-from convserve.engine.cost import CostModel
 from convserve.engine.cpu import CpuBudget
 from convserve.engine.isolation import Stop
+from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layouts, medians
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
 from convserve.errors import ConvserveError, QueueFull
+from convserve.measured import Measured
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
 from convserve.verification import Verdict, Verifier
 
+ROUNDS = 3  # of trials of each way to share the cores
 MEASUREMENTS = 5  # of each batch size, before any request
 POLL_SECONDS = 0.05  # how often to look whether the service is idle
+
+logger = logging.getLogger(__name__)
 
 
 class ServedModel:
@@ -54,14 +59,17 @@ class ServedModel:
         self.metrics = ModelMetrics(telemetry, self.id, self.version)
         self._preprocess = preprocess.build(manifest, settings)
         self._postprocess = postprocess.build(manifest)
-        self._session = Session(artifact.graph, budget.threads_per_executor)
+        sha256 = manifest.graphs.predict.sha256
+        self.measured = Measured(settings.cache, sha256, self.max_batch_size, budget)
+        self.cost, layout = self.measured.cost, self.measured.choice.layout
+        self._layouts = layouts(budget.executors)
+        self._session = Session(artifact.graph, layout.threads)
         self._run_seconds = settings.run_seconds
         self._decoders = decoders
         self._decoding = 0
         self._users = 0
         self._capacity = settings.queue_capacity
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
-        self.cost = CostModel()
         self._batcher = Batcher[Arrays, Arrays](
             self._run,
             name=self.id,
@@ -69,7 +77,7 @@ class ServedModel:
             new_stop=new_stop,
             max_batch_size=self.max_batch_size,
             queue_capacity=settings.queue_capacity,
-            executors=budget.executors,
+            executors=layout.executors,
             run_seconds=settings.run_seconds,
             grace_seconds=settings.grace_seconds,
             observe=self.metrics,
@@ -96,25 +104,65 @@ class ServedModel:
         return verdict
 
     async def measure(self, seconds: float, idle: Callable[[], bool]) -> None:
-        """Learn what a run costs by batch size, for at most so many seconds.
+        """Learn how its runs share the cores best and what they cost, unless that is known.
 
-        Between two runs it waits until `idle`. What it has no time for, requests will teach.
+        Takes at most so many seconds; between two runs it waits until `idle`. What it has no time
+        for, requests will teach.
         """
-        if not self.artifact.manifest.goldens:
-            return
-        golden = self.artifact.manifest.goldens[0]
-        data = await asyncio.to_thread((self.artifact.path / golden.input).read_bytes)
-        inputs = (await asyncio.to_thread(self._preprocess.peek(data).finish)).inputs
-        sizes = iter(_batch_sizes(self.max_batch_size) * MEASUREMENTS)
-        end = perf_counter() + seconds
-        while perf_counter() < end:
-            if not idle():
-                await asyncio.sleep(POLL_SECONDS)
-            elif size := next(sizes, None):
-                taken = await asyncio.to_thread(self._time, [inputs] * size)
-                self.cost.learn(_key(inputs), size, taken)
-            else:
+        with self.in_use():
+            example = await asyncio.to_thread(self.example)
+            if example is None:
                 return
+            pace = _Pace(perf_counter() + seconds, idle)
+            if len(self._layouts) > 1 and not self.measured.choice.trials:
+                await self._choose(example, pace)
+            if not self.measured.recalled:
+                await self._learn(example, pace)
+            await asyncio.to_thread(self.measured.keep)
+            await asyncio.to_thread(return_heap)
+
+    def example(self) -> Arrays | None:
+        """Return the input that it is measured with, None if the artifact has none; blocks."""
+        goldens = self.artifact.manifest.goldens
+        if not goldens:
+            return None
+        data = (self.artifact.path / goldens[0].input).read_bytes()
+        return self._preprocess.peek(data).finish().inputs
+
+    def attempt(self, session: Session, layout: Layout, items: Sequence[Arrays]) -> Trial:
+        """Measure how many items per second a layout's `session` finishes; blocks."""
+        return attempt(lambda: self._run_alone(items, session), layout, len(items))
+
+    async def _choose(self, example: Arrays, pace: "_Pace") -> None:
+        wide = await asyncio.to_thread(Session, self.artifact.graph, self._layouts[1].threads)
+        sessions = dict(zip(self._layouts, (self._session, wide), strict=True))
+        trials: list[Trial] = []
+        for _ in range(ROUNDS):
+            for size in sorted({1, self.max_batch_size}):
+                for layout, session in sessions.items():
+                    if not await pace.turn():
+                        break
+                    items = [example] * size
+                    trials.append(await asyncio.to_thread(self.attempt, session, layout, items))
+        whole = len(trials) - len(trials) % len(sessions)
+        if whole:
+            self._lay_out(choose(medians(trials[:whole])), sessions)
+
+    def _lay_out(self, choice: Choice, sessions: Mapping[Layout, Session]) -> None:
+        self.measured.choice = choice
+        if self._session is not sessions[choice.layout]:
+            self._session = sessions[choice.layout]
+            self._batcher.resize(choice.layout.executors)
+            self.cost.forget()
+        logger.info("%s runs %s (%s)", self.id, choice.layout, choice.reason)
+
+    async def _learn(self, example: Arrays, pace: "_Pace") -> None:
+        # From the largest to the single run, which gives the others' memory back.
+        for size in batch_sizes(self.max_batch_size)[::-1] * MEASUREMENTS:
+            if not await pace.turn():
+                return
+            taken = await asyncio.to_thread(self._time, [example] * size)
+            self.cost.learn(_key(example), size, taken)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
@@ -194,6 +242,7 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
         self._session.close()
+        await asyncio.to_thread(self.measured.keep)
 
     async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
         if len(data) > SMALL:
@@ -212,16 +261,18 @@ class ServedModel:
         finally:
             self._decoding -= 1
 
-    def _run(self, items: Sequence[Arrays], stop: Stop) -> list[Arrays]:
-        return split(self._session.run(stack(items), stop), len(items))
+    def _run(
+        self, items: Sequence[Arrays], stop: Stop, session: Session | None = None
+    ) -> list[Arrays]:
+        return split((session or self._session).run(stack(items), stop), len(items))
 
-    def _run_alone(self, items: Sequence[Arrays]) -> list[Arrays]:
+    def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:
         """Run outside the batcher, but no longer than a batch may."""
         stop = new_stop()
         timer = Timer(self._run_seconds, setattr, (stop, "terminate", True))
         timer.start()
         try:
-            return self._run(items, stop)
+            return self._run(items, stop, session)
         except Exception:
             if stop.terminate:
                 raise TimeoutError(f"a run did not end in {self._run_seconds:g} s") from None
@@ -245,7 +296,23 @@ def _key(inputs: Arrays) -> Hashable:
     return tuple(array.shape for array in inputs.values())
 
 
-def _batch_sizes(largest: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Until `end`, a turn comes whenever the service is idle."""
+
+    end: float
+    idle: Callable[[], bool]
+
+    async def turn(self) -> bool:
+        """Wait for a turn; False if there is none any more."""
+        while perf_counter() < self.end:
+            if self.idle():
+                return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False
+
+
+def batch_sizes(largest: int) -> list[int]:
     """Return 1, 2, 4 … and the largest."""
     return sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
 

@@ -20,7 +20,7 @@ from pydantic_settings import (
 PREFIX = "CONVSERVE_"
 CONFIG = "CONVSERVE_CONFIG"
 # Read by other parts of the project; set beside ours, they are no typing errors.
-NEIGHBOURS = {CONFIG, "CONVSERVE_CACHE", "CONVSERVE_DATA", "CONVSERVE_RUNS", "CONVSERVE_GRPC_PORT"}
+NEIGHBOURS = {CONFIG, "CONVSERVE_DATA", "CONVSERVE_RUNS", "CONVSERVE_GRPC_PORT"}
 
 
 class InvalidSettings(ValueError):
@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         "", pattern="^(/[^/]+)*$", description="Path prefix that a proxy in front strips."
     )
     store: Path = Field(Path("models/store"), description="Directory of the artifacts.")
+    cache: Path = Field(
+        Path("~/.cache/convserve"),
+        description="Directory for what was measured of the models on this machine; it need not "
+        "be writable.",
+    )
     models: Names = Field(
         (),
         description="Models required for ready, separated by commas; "

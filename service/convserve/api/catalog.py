@@ -21,7 +21,8 @@ async def card(request: Request) -> Response:
     name = request.path_params["name"]
     latest = repository.versions(name)[0]
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
-    return _json({**_model(repository, name), "cost": _cost(latest), "manifest": manifest})
+    facts = {"cost": _cost(latest), "execution": _execution(latest), "manifest": manifest}
+    return _json({**_model(repository, name), **facts})
 
 
 def _model(repository: Repository, name: str) -> dict[str, object]:
@@ -49,6 +50,11 @@ def _cost(entry: Entry) -> list[dict[str, object]]:
     return [
         {"shapes": shapes, **asdict(point)} for shapes, curve in curves.items() for point in curve
     ]
+
+
+def _execution(entry: Entry) -> dict[str, object] | None:
+    """How its runs share the cores, and what that was chosen from."""
+    return asdict(entry.model.measured.choice) if entry.model else None
 
 
 def _json(content: object) -> Response:

@@ -133,8 +133,9 @@ COMPONENTS: dict[str, Object] = {
         "allOf": [
             ref("Model"),
             _object(
-                "cost manifest",
+                "cost execution manifest",
                 cost={"type": "array", "items": ref("Cost")},
+                execution={"anyOf": [ref("Execution"), {"type": "null"}]},
                 manifest=_nullable("object", "The artifact's manifest."),
             ),
         ]
@@ -149,6 +150,23 @@ COMPONENTS: dict[str, Object] = {
         batch_size={"type": "integer", "minimum": 1},
         seconds={"type": "number", "description": "What a run of such a batch takes now."},
         n={"type": "integer", "minimum": 1, "description": "How many runs were measured."},
+    ),
+    "Execution": _object(
+        "layout reason trials",
+        layout=ref("Layout"),
+        reason={"type": "string"},
+        trials={"type": "array", "items": ref("Trial")},
+    ),
+    "Layout": _object(
+        "executors threads",
+        executors={"type": "integer", "minimum": 1, "description": "Runs at once."},
+        threads={"type": "integer", "minimum": 1, "description": "Threads of each."},
+    ),
+    "Trial": _object(
+        "layout batch_size items_per_second",
+        layout=ref("Layout"),
+        batch_size={"type": "integer", "minimum": 1},
+        items_per_second={"type": "number"},
     ),
     "Live": _object("live", live={"const": True}),
     "Ready": _object("ready live", ready={"const": True}, live={"const": True}),

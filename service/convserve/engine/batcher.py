@@ -211,6 +211,10 @@ class Batcher(Generic[P, R]):
         """Predict how long the accepted payloads will take; what Retry-After tells."""
         return (self._remaining_seconds() + self._waiting.seconds()) / self._executors
 
+    def resize(self, executors: int) -> None:
+        """Run so many batches at once from now on, no more than at first."""
+        self._executors = executors
+
     async def drain(self) -> None:
         """Refuse the new, finish the accepted."""
         self._draining = True

@@ -48,6 +48,10 @@ class CostModel:
         curve = self._curves.get(key) or next(reversed(self._curves.values()))
         return curve.predict(size)
 
+    def forget(self) -> None:
+        """Know nothing again: runs are made in another way from now on."""
+        self._curves.clear()
+
     def points(self) -> dict[Hashable, list[Point]]:
         """Return what was measured, by shape, in order of batch size."""
         return {key: curve.points() for key, curve in self._curves.items()}

@@ -55,6 +55,14 @@ def cpu_budget(
     return CpuBudget(cores, reason, executors)
 
 
+def cpu_identity(root: Path = Path("/")) -> str:
+    """Return what tells this kind of CPU from others: its name and its instruction sets."""
+    found = re.findall(
+        r"^(?:model name|flags|Features)\s*: (.*)$", read(root / "proc/cpuinfo"), re.MULTILINE
+    )
+    return " ".join(sorted({*found}))
+
+
 @dataclass(frozen=True, slots=True)
 class Throttling:
     """What the CFS quota has cost so far: periods, those cut short, and seconds of standstill."""

@@ -29,6 +29,7 @@ DATATYPES = {
 }
 """ONNX Runtime's type names → the datatypes of the Open Inference Protocol."""
 
+RUNTIME = f"onnxruntime {ort.__version__}"
 ERROR, FATAL = 3, 4  # ONNX Runtime's severities
 # After the run the memory arena gives back what it does not use. Batches of a fixed shape keep it,
 # to be faster; the single run that ends every rush clears up after them (docs/adr/0006).

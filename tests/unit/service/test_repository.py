@@ -1,6 +1,7 @@
 import asyncio
+import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from convserve.engine.layout import Choice, Layout, Trial
 from convserve.engine.memory import resident
 from convserve.errors import Draining, ModelNotFound, ModelNotReady
+from convserve.offline import UNLIMITED
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings
@@ -357,3 +360,63 @@ async def test_a_model_that_is_unloaded_gives_its_memory_back(store: Path) -> No
         await repository._unload([entry])
         assert with_it - resident() > 60 * 2**20
         assert entry.state == "available"
+
+
+# ------------------------------------------------------------ how runs share the cores, measured
+
+
+@asynccontextmanager
+async def two_cores(store: Path) -> AsyncIterator[ServedModel]:
+    settings = Settings(store=store, models=(TEXT,), cores=2, measure_seconds=0)
+    repository = Repository(settings, Telemetry())
+    await repository.start()
+    await repository.settled()
+    yield await repository.get(TEXT)
+    await repository.close()
+
+
+async def answers(model: ServedModel) -> list[object]:
+    async def ask(text: str) -> object:
+        trace = Trace("id")
+        with model.in_use():
+            prepared = await model.prepare(text.encode(), trace, UNLIMITED.hold().__enter__())
+            return await model.infer(prepared, trace, top_k=None, deadline=None)
+
+    return list(await asyncio.gather(*(ask(f"text {number}") for number in range(20))))
+
+
+@pytest.mark.parametrize("wins", [Layout(2, 1), Layout(1, 2)])
+async def test_the_faster_way_to_share_the_cores_is_chosen_told_and_kept(
+    pristine_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wins: Layout,
+) -> None:
+    def attempt(run: Callable[[], object], layout: Layout, size: int) -> Trial:
+        run()
+        return Trial(layout, size, size * (100.0 if layout == wins else 50.0))
+
+    monkeypatch.setattr("convserve.served_model.attempt", attempt)
+    async with two_cores(pristine_store) as model:
+        assert model.measured.choice == Choice(Layout(2, 1), "not measured yet")
+        before = await answers(model)
+        with caplog.at_level(logging.INFO):
+            await model.measure(60, lambda: True)
+        assert model.measured.choice.layout == wins
+        assert f"{TEXT} runs {wins} (" in caplog.text
+        assert {trial.batch_size for trial in model.measured.choice.trials} == {1, 8}
+        assert await answers(model) == before
+        assert model._batcher._executors == wins.executors
+    async with two_cores(pristine_store) as model:
+        assert model.measured.choice.layout == wins
+        assert model._batcher._executors == wins.executors
+        assert await answers(model) == before
+        monkeypatch.delattr("convserve.served_model.attempt")  # nothing is measured again
+        await model.measure(60, lambda: True)
+
+
+async def test_without_time_the_usual_way_stays(pristine_store: Path) -> None:
+    async with two_cores(pristine_store) as model:
+        await model.measure(0, lambda: True)
+        assert model.measured.choice.layout == Layout(2, 1)
+        assert model.measured.choice.trials == ()

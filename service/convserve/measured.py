@@ -1,0 +1,93 @@
+"""What is known of a model's runs on this machine, from this process and those before it."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Hashable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convserve.engine.cost import CostModel
+from convserve.engine.cpu import CpuBudget, cpu_identity
+from convserve.engine.layout import Choice, Layout, Trial
+from convserve.engine.session import RUNTIME
+
+logger = logging.getLogger(__name__)
+
+
+class Measured:
+    """A model's `cost` by shape and batch size, and the `choice` of how its runs share the cores.
+
+    `recalled` tells whether an earlier process left something.
+
+    They are kept in a file of the directory `cache`; its name follows from what they depend on:
+    the graph's digest, the largest batch, ONNX Runtime's version, the CPU and its budget. A file
+    that is not there, or damaged, is the same as nothing known.
+    """
+
+    def __init__(self, cache: Path, sha256: str, max_batch_size: int, budget: CpuBudget) -> None:
+        facts = (sha256, max_batch_size, RUNTIME, cpu_identity(), budget.cores)
+        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        self._file = cache.expanduser() / "measured" / f"{name}.json"
+        self.cost = CostModel()
+        self.choice = Choice(
+            Layout(budget.executors, budget.threads_per_executor), "not measured yet"
+        )
+        self.recalled = self._recall()
+
+    def keep(self) -> None:
+        """Write what is known; blocks. What cannot be written is learned again next time."""
+        if not self.cost.points():
+            return
+        try:
+            _write(self._file, json.dumps(self._content()))
+        except OSError as error:
+            logger.warning("what was measured is not kept: %s; set CONVSERVE_CACHE", error)
+
+    def _content(self) -> dict[str, object]:
+        points = [
+            [shapes, point.batch_size, point.seconds]
+            for shapes, curve in self.cost.points().items()
+            for point in curve
+        ]
+        return {"choice": asdict(self.choice), "points": points}
+
+    def _recall(self) -> bool:
+        try:
+            content = json.loads(self._file.read_bytes())
+            choice = _choice(content["choice"])
+            points = [(_shapes(s), int(size), float(taken)) for s, size, taken in content["points"]]
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s cannot be used: %r; the model is measured anew", self._file, error)
+            return False
+        self.choice = choice
+        for shapes, size, taken in points:
+            self.cost.learn(shapes, size, taken)
+        return True
+
+
+def _choice(content: dict[str, Any]) -> Choice:
+    trials = [Trial(**trial | {"layout": Layout(**trial["layout"])}) for trial in content["trials"]]
+    return Choice(Layout(**content["layout"]), content["reason"], tuple(trials))
+
+
+def _shapes(lists: list[list[int]]) -> Hashable:
+    return tuple(map(tuple, lists))
+
+
+def _write(file: Path, text: str) -> None:
+    """Write all or nothing, whoever else writes the same file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        Path(name).replace(file)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
