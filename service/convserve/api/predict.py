@@ -1,63 +1,37 @@
 """POST /v1/models/{name}/predict: raw bytes in, answers out."""
 
-import asyncio
-import re
-from collections.abc import Coroutine, Iterable
-from typing import TypeVar
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.api.bodies import WHOLE, Call, Instance, Reader
 from convserve.api.departure import abandoned_on_departure
+from convserve.api.reading import deadline as read_deadline
+from convserve.api.reading import read_body
+from convserve.api.together import together
 from convserve.engine.memory import Hold
-from convserve.errors import InvalidInput, MalformedRequest, UnsupportedMedia
+from convserve.errors import InvalidInput
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings, suggestion
 from convserve.telemetry import Trace
 
-TIMEOUT = "x-request-timeout-ms"
-MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
-T = TypeVar("T")
-
 
 async def predict(request: Request) -> Response:
     """Answer one request of one or several instances."""
     repository: Repository = request.app.state.repository
     trace: Trace = request.scope["trace"]
-    deadline = _deadline(request)
+    deadline = read_deadline(request)
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
     model.admit(deadline)
     with model.in_use(), repository.memory.hold() as hold:
-        call, top_k = _read(request, model, await _body(request, model, hold))
+        call, top_k = _read(request, model, await read_body(request, model, hold))
         with abandoned_on_departure(request.receive):
             predictions = await _answer(model, call.instances, trace, hold, top_k, deadline)
     answer = {"model": model.id, "version": model.version, "predictions": predictions}
     return Response(orjson.dumps(answer), media_type="application/json")
-
-
-def _deadline(request: Request) -> float:
-    settings: Settings = request.app.state.settings
-    stated = request.headers.get(TIMEOUT, str(settings.deadline_ms))
-    if not MILLISECONDS.fullmatch(stated):
-        raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
-    return asyncio.get_running_loop().time() + int(stated) / 1e3
-
-
-async def _body(request: Request, model: ServedModel, hold: Hold) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedMedia("Content-Encoding must be identity: send the body uncompressed")
-    chunks = []
-    async for chunk in request.stream():
-        with model.refusals():
-            hold.take(len(chunk))
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:
@@ -94,8 +68,8 @@ async def _answer(
     deadline: float,
 ) -> list[dict[str, object]]:
     # Everything is prepared before anything is queued: a bad instance wastes no run.
-    prepared = await _together(_prepare(model, instance, trace, hold) for instance in instances)
-    return await _together(
+    prepared = await together(_prepare(model, instance, trace, hold) for instance in instances)
+    return await together(
         model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared
     )
 
@@ -105,16 +79,3 @@ async def _prepare(model: ServedModel, instance: Instance, trace: Trace, hold: H
         return await model.prepare(instance.data, trace, hold)
     except InvalidInput as error:
         raise InvalidInput(error.detail, instance.pointer) from error
-
-
-async def _together(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """Wait for all; if one fails, take the others back."""
-    first, *others = work
-    if not others:
-        return [await first]
-    tasks = [asyncio.ensure_future(item) for item in (first, *others)]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

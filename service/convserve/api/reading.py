@@ -1,0 +1,79 @@
+"""What every inference route reads of a request: its deadline, and its body within the limits."""
+
+import asyncio
+import re
+import zlib
+
+from starlette.requests import Request
+
+from convserve.engine.memory import Hold
+from convserve.errors import InputTooLarge, MalformedRequest, UnsupportedMedia
+from convserve.preprocess.prepared import SMALL
+from convserve.served_model import ServedModel
+from convserve.settings import Settings
+
+TIMEOUT = "x-request-timeout-ms"
+MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
+WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""Content-Encoding (RFC 9110) → what zlib calls it."""
+
+EXPANSION = 1032  # what DEFLATE makes of a byte at most
+
+
+def deadline(request: Request) -> float:
+    """Return when the answer becomes worthless, in seconds of the loop's clock."""
+    settings: Settings = request.app.state.settings
+    stated = request.headers.get(TIMEOUT, str(settings.deadline_ms))
+    if not MILLISECONDS.fullmatch(stated):
+        raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
+    return asyncio.get_running_loop().time() + int(stated) / 1e3
+
+
+async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
+    """Return the whole body, unpacked; `hold` accounts for it.
+
+    Raises UnsupportedMedia, MalformedRequest, InputTooLarge or QueueFull.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and encoding not in WINDOWS:
+        raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
+    chunks = []
+    async for chunk in request.stream():
+        with model.refusals():
+            hold.take(len(chunk))
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    return body if encoding == "identity" else await _unpacked(request, body, model, hold, encoding)
+
+
+async def _unpacked(
+    request: Request, body: bytes, model: ServedModel, hold: Hold, encoding: str
+) -> bytes:
+    settings: Settings = request.app.state.settings
+    limit = settings.max_body_bytes
+    most = len(body) * EXPANSION
+    with model.refusals(), hold.during(min(most, limit)):
+        if most > SMALL:
+            unpacked = await asyncio.to_thread(decompress, body, encoding, limit)
+        else:
+            unpacked = decompress(body, encoding, limit)
+    with model.refusals():
+        hold.take(len(unpacked))
+    return unpacked
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo `encoding`, gzip or deflate.
+
+    Raises InputTooLarge beyond `limit` bytes, MalformedRequest if `body` is not exactly that.
+    """
+    stream = zlib.decompressobj(WINDOWS[encoding])
+    try:
+        unpacked = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise MalformedRequest(f"the body is not {encoding}: {error}") from None
+    if len(unpacked) > limit:
+        raise InputTooLarge(f"the unpacked body may have at most {limit:,} bytes")
+    if not stream.eof or stream.unused_data:
+        raise MalformedRequest(f"the {encoding} body ends early or late")
+    return unpacked
