@@ -290,3 +290,47 @@ def _write(
     }
     training_side.write(manifest, path)
     return path
+
+
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+ECHO = "echo"
+
+
+def build_echo(store: Path, name: str = ECHO) -> Path:
+    """A bare graph as Triton's users have it, [N, length] of every datatype: out_x = in_x."""
+    path = store / name / "1"
+    path.mkdir(parents=True)
+    (path / "model.onnx").write_bytes(echo_graph(list(ONNX_TYPES)))
+    for datatype in ONNX_TYPES:
+        single = store / f"{name}_{datatype.lower()}" / "1"
+        single.mkdir(parents=True)
+        (single / "model.onnx").write_bytes(echo_graph([datatype]))
+    return path
+
+
+def echo_graph(datatypes: list[str]) -> bytes:
+    """The graph that gives back what it is given: an input and an output of each datatype."""
+    nodes, given, taken = [], [], []
+    for datatype in datatypes:
+        word, kind = datatype.lower(), ONNX_TYPES[datatype]
+        nodes.append(helper.make_node("Identity", [f"in_{word}"], [f"out_{word}"]))
+        given.append(helper.make_tensor_value_info(f"in_{word}", kind, ["n", "length"]))
+        taken.append(helper.make_tensor_value_info(f"out_{word}", kind, ["n", "length"]))
+    graph = helper.make_graph(nodes, "echo", given, taken)
+    opset = helper.make_opsetid("", 17)
+    model: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    return model

@@ -123,7 +123,7 @@ class Repository:
         Who awaits nothing before `in_use` keeps it from being unloaded. Raises ModelNotFound, or
         ModelNotReady while a required one is loading, if it failed, or if there is no memory.
         """
-        entry = self._find(name, version)
+        entry = self.find(name, version)
         entry.used = monotonic()
         if entry.model is None:
             await self._first_use(entry)
@@ -175,7 +175,8 @@ class Repository:
         for versions in self._entries.values():
             yield from versions.values()
 
-    def _find(self, name: str, version: str | None) -> Entry:
+    def find(self, name: str, version: str | None) -> Entry:
+        """Return a version of a model, the latest if None; raises ModelNotFound."""
         if version is None:
             return self.versions(name)[0]
         known = {entry.version: entry for entry in self.versions(name)}

@@ -208,17 +208,29 @@ class ServedModel:
 
         Raises what Batcher.submit raises.
         """
+        outputs = await self.outputs(prepared.inputs, trace, deadline=deadline, priority=priority)
+        started = perf_counter()
+        value = self._postprocess.answer(outputs, top_k) | prepared.facts
+        trace.span("post", perf_counter() - started)
+        return value
+
+    async def outputs(
+        self,
+        inputs: Arrays,
+        trace: Trace,
+        *,
+        deadline: float | None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Arrays:
+        """Return the graph's outputs for one input, neither with a batch axis; see `infer`."""
         answer = await self._batcher.submit(
-            prepared.inputs, key=_key(prepared.inputs), deadline=deadline, priority=priority
+            inputs, key=_key(inputs), deadline=deadline, priority=priority
         )
         self.metrics.queue_seconds.observe(answer.queue_seconds)
         trace.span("queue", answer.queue_seconds)
         trace.span("inference", answer.run_seconds)
         trace.batch_size = max(trace.batch_size, answer.batch_size)
-        started = perf_counter()
-        value = self._postprocess.answer(answer.value, top_k) | prepared.facts
-        trace.span("post", perf_counter() - started)
-        return value
+        return answer.value
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import getrandbits
-from time import perf_counter
-from typing import Literal
+from time import perf_counter, time
+from typing import ClassVar, Literal
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -90,6 +90,75 @@ class _ThrottledSeconds(Collector):
         yield CounterMetricFamily("convserve_cfs_throttled_seconds", text, self._seconds())
 
 
+@dataclass(slots=True)
+class Duration:
+    """How often something happened, and how long it took together, in seconds."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """It happened once more."""
+        self.count += 1
+        self.seconds += seconds
+
+    def summary(self) -> dict[str, int]:
+        """Return it as Triton tells it."""
+        return {"count": self.count, "ns": round(self.seconds * 1e9)}
+
+
+class Statistics:
+    """What a model did since it was loaded, split as in Triton's statistics extension."""
+
+    PARTS: ClassVar = {
+        "queue": "queue",
+        "compute_input": "decode",
+        "compute_infer": "inference",
+        "compute_output": "post",
+    }
+    """Triton's word → our span."""
+
+    def __init__(self) -> None:
+        self._durations = {name: Duration() for name in ("success", "fail", *self.PARTS)}
+        self._batches: dict[int, Duration] = {}
+        self._last = 0.0
+
+    def answered(self, status: int, trace: "Trace") -> None:
+        """A request was answered."""
+        if status >= 400:
+            self._durations["fail"].add(trace.seconds)
+            return
+        self._last = time()
+        self._durations["success"].add(trace.seconds)
+        for part, span in self.PARTS.items():
+            self._durations[part].add(trace.spans.get(span, 0.0))
+
+    def batch_finished(self, size: int, seconds: float) -> None:
+        """A batch came back."""
+        self._batches.setdefault(size, Duration()).add(seconds)
+
+    def summary(self) -> dict[str, object]:
+        """Return it as Triton tells it."""
+        none = Duration().summary()
+        hits = {"cache_hit": none, "cache_miss": none}
+        parts = {name: duration.summary() for name, duration in self._durations.items()}
+        return {
+            "last_inference": round(self._last * 1e3),
+            "inference_count": sum(size * batch.count for size, batch in self._batches.items()),
+            "execution_count": sum(batch.count for batch in self._batches.values()),
+            "inference_stats": parts | hits,
+            "batch_stats": [
+                {
+                    "batch_size": size,
+                    "compute_input": none,
+                    "compute_infer": batch.summary(),
+                    "compute_output": none,
+                }
+                for size, batch in sorted(self._batches.items())
+            ],
+        }
+
+
 class ModelMetrics:
     """The metrics of one model; watches its batcher."""
 
@@ -102,6 +171,7 @@ class ModelMetrics:
         self._inference_seconds = telemetry.inference_seconds.labels(*self._labels)
         self._batch_size = telemetry.batch_size.labels(*self._labels)
         self._queue_depth = telemetry.queue_depth.labels(*self._labels)
+        self.statistics = Statistics()
 
     def in_service(self, sha256: str) -> None:
         """The model with this digest is in service from now on."""
@@ -112,10 +182,11 @@ class ModelMetrics:
         self._telemetry.model_info.remove(*self._labels, sha256)
         self._telemetry.unloaded.labels(*self._labels).inc()
 
-    def answered(self, status: int, seconds: float) -> None:
+    def answered(self, status: int, trace: "Trace") -> None:
         """A request for the model was answered."""
         self._telemetry.requests.labels(*self._labels, str(status)).inc()
-        self.request_seconds.observe(seconds)
+        self.request_seconds.observe(trace.seconds)
+        self.statistics.answered(status, trace)
 
     def queue_depth(self, waiting: int) -> None:
         """So many wait now."""
@@ -128,6 +199,7 @@ class ModelMetrics:
     def batch_finished(self, size: int, seconds: float) -> None:
         """A batch came back."""
         self._inference_seconds.observe(seconds)
+        self.statistics.batch_finished(size, seconds)
 
     def dropped(self, reason: str) -> None:
         """One input ends without an answer."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gzip
 import io
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -261,7 +263,31 @@ class TestLimits:
         assert "at most 2" in response.json()["detail"]
 
 
-async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
-    headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain"}
-    response = await client.post(AT_TEXT, content=b"\x1f\x8b", headers=headers)
-    assert response.status_code == 415
+async def test_bodies_may_be_compressed(client: httpx.AsyncClient) -> None:
+    plain = await client.post(AT_TEXT, content=b"Goal!", headers={"Content-Type": "text/plain"})
+    for encoding, packed in (
+        ("gzip", gzip.compress(b"Goal!")),
+        ("deflate", zlib.compress(b"Goal!")),
+    ):
+        headers = {"Content-Encoding": encoding, "Content-Type": "text/plain"}
+        response = await client.post(AT_TEXT, content=packed, headers=headers)
+        assert response.json() == plain.json()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("br", b"Goal!", 415),
+        ("gzip", b"Goal!", 400),
+        ("gzip", gzip.compress(b"Goal!")[:-4], 400),
+        ("deflate", zlib.compress(b"Goal!") + b"more", 400),
+        ("gzip", gzip.compress(bytes(2**24 + 1)), 413),
+    ],
+)
+async def test_compressed_bodies_are_bounded_and_whole(
+    client: httpx.AsyncClient, encoding: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "text/plain"}
+    response = await client.post(AT_TEXT, content=body, headers=headers)
+    assert response.status_code == status, response.text
+    assert response.json()["detail"]

@@ -109,7 +109,7 @@ class Reader:
         self._check_modality(key, pointer)
         if not isinstance(value, str):
             raise InvalidInput(f"{key} must be a string", pointer)
-        data = _base64(value, pointer) if key == "image" else value.encode()
+        data = base64_image(value, pointer) if key == "image" else value.encode()
         return Instance(data, pointer)
 
     def _multipart(self, body: bytes, boundary: bytes) -> Call:
@@ -128,7 +128,7 @@ class Reader:
         return Call(instances, top_k)
 
     def _part(self, name: str, data: bytes, pointer: str) -> Instance:
-        _check_keys((name,), ("text", "image", "file", "files", "top_k"), "")
+        _check_keys((name,), ("text", "image", "file", "files", "data", "top_k"), "")
         if name in ADVICE:
             self._check_modality(name, pointer)
         return Instance(data, pointer)
@@ -170,7 +170,8 @@ def _check_keys(keys: Collection[str], known: Collection[str], pointer: str) -> 
             )
 
 
-def _base64(value: str, pointer: str) -> bytes:
+def base64_image(value: str, pointer: str) -> bytes:
+    """Return what base64 or a data URL holds; raises InvalidInput."""
     match = DATA_URL.match(value)
     if match and not re.fullmatch(r"image/[a-z0-9.+-]+;base64", match["type"], re.IGNORECASE):
         raise InvalidInput("a data URL must begin with data:image/…;base64,", pointer)

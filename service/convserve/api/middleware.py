@@ -126,7 +126,7 @@ def _header(scope: Scope, name: bytes) -> str | None:
 
 def _report(scope: Scope, trace: Trace, status: int) -> None:
     if trace.metrics:
-        trace.metrics.answered(status, trace.seconds)
+        trace.metrics.answered(status, trace)
     if logger.isEnabledFor(logging.DEBUG):
         extra = {
             "method": scope["method"],

@@ -1,6 +1,10 @@
 """The OpenAPI operation objects: every status, media type and example of every route."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from convserve.api.problems import MEDIA_TYPE, PROBLEMS
 from convserve.api.schemas import STRING, TOP_K, Object, ref
@@ -19,6 +23,18 @@ HEADERS: Object = {
 MODEL_HEADERS: Object = {
     name: {"schema": STRING} for name in ("X-Model-Name", "X-Model-Version", "X-Batch-Size")
 }
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handler: Handler
+    document: Object
 
 
 def answer(description: str, schema: str, **more: Object) -> Object:
@@ -49,20 +65,34 @@ def page(description: str, schema: str | None = None) -> Object:
 
 def problems(*codes: str) -> dict[str, Object]:
     """Return the response objects of these error codes, by status."""
+    return {status: _problem(found) for status, found in _by_status(*codes).items()}
+
+
+def _by_status(*codes: str) -> dict[str, list[str]]:
     by_status: dict[str, list[str]] = {}
     for code in (*codes, "input_too_large", "internal_error"):
         by_status.setdefault(str(PROBLEMS[code].status), []).append(code)
-    return {status: _problem(found) for status, found in sorted(by_status.items())}
+    return dict(sorted(by_status.items()))
 
 
 def _problem(codes: list[str]) -> Object:
     problem = {"schema": ref("Problem"), "examples": {code: _example(code) for code in codes}}
+    return _failure(codes, {MEDIA_TYPE: problem})
+
+
+def errors(*codes: str) -> dict[str, Object]:
+    """Return the response objects of these error codes as the protocol has them, by status."""
+    content: Object = {"application/json": {"schema": ref("InferenceError")}}
+    return {status: _failure(found, content) for status, found in _by_status(*codes).items()}
+
+
+def _failure(codes: list[str], content: Object) -> Object:
     retry = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     waits = PROBLEMS[codes[0]].status in {429, 503}
     return {
         "description": "; or: ".join(PROBLEMS[code].title for code in codes),
         "headers": HEADERS | (retry if waits else {}),
-        "content": {MEDIA_TYPE: problem},
+        "content": content,
     }
 
 
@@ -86,7 +116,7 @@ NAME: Object = {
     "name": "name",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": "^[a-z0-9]+(_[a-z0-9]+)*$"},
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$", "maxLength": 64},
     "examples": {"image": {"value": "all_cnn_cifar10"}, "text": {"value": "char_cnn_ag_news"}},
 }
 VERSION: Object = {
@@ -134,6 +164,7 @@ OPTIONS: list[Object] = [
         "description": "Comes back on the answer and in the log.",
     },
 ]
+PREDICT = "Classify one or several images or texts"
 IMAGE: Object = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -171,32 +202,38 @@ PREDICT_BODY: Object = {
 }
 
 
-def predict(operation: str, *path: Object) -> Object:
+REFUSALS = (
+    "malformed_request",
+    "model_not_found",
+    "unsupported_media",
+    "invalid_input",
+    "queue_full",
+    "deadline_unmeetable",
+    "inference_failed",
+    "draining",
+    "model_not_ready",
+    "deadline_exceeded",
+)
+"""What may become of a request for an inference."""
+
+
+def predict(
+    operation: str, *path: Object, summary: str = PREDICT, schema: str = "Predictions"
+) -> Object:
     """Return the operation object of a predict route."""
     return {
         "operationId": operation,
-        "summary": "Classify one or several images or texts",
+        "summary": summary,
         "tags": ["predict"],
         "parameters": [*path, *OPTIONS],
         "requestBody": PREDICT_BODY,
         "responses": {
             "200": answer(
                 "An answer for each instance, in order.",
-                "Predictions",
+                schema,
                 headers=HEADERS | MODEL_HEADERS,
             ),
-            **problems(
-                "malformed_request",
-                "model_not_found",
-                "unsupported_media",
-                "invalid_input",
-                "queue_full",
-                "deadline_unmeetable",
-                "inference_failed",
-                "draining",
-                "model_not_ready",
-                "deadline_exceeded",
-            ),
+            **problems(*REFUSALS),
         },
     }
 

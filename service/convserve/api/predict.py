@@ -1,5 +1,7 @@
 """POST /v1/models/{name}/predict: raw bytes in, answers out."""
 
+from typing import Any
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +22,13 @@ from convserve.telemetry import Trace
 
 async def predict(request: Request) -> Response:
     """Answer one request of one or several instances."""
+    model, predictions = await ask(request)
+    answer = {"model": model.id, "version": model.version, "predictions": predictions}
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
+    """Return the model that the path names, and its answer to each instance in the body."""
     repository: Repository = request.app.state.repository
     trace: Trace = request.scope["trace"]
     deadline = read_deadline(request)
@@ -29,9 +38,7 @@ async def predict(request: Request) -> Response:
     with model.in_use(), repository.memory.hold() as hold:
         call, top_k = _read(request, model, await read_body(request, model, hold))
         with abandoned_on_departure(request.receive):
-            predictions = await _answer(model, call.instances, trace, hold, top_k, deadline)
-    answer = {"model": model.id, "version": model.version, "predictions": predictions}
-    return Response(orjson.dumps(answer), media_type="application/json")
+            return model, await _answer(model, call.instances, trace, hold, top_k, deadline)
 
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:

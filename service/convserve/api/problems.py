@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from dataclasses import dataclass
 
 import orjson
@@ -13,6 +14,7 @@ from convserve.errors import CapacityError, ConvserveError, InvalidInput
 from convserve.telemetry import Trace
 
 MEDIA_TYPE = "application/problem+json"
+PROTOCOL = re.compile(r"/v2(/|$)")  # whose errors have a shape of their own
 NOT_FOUND, METHOD, INTERNAL = "not_found", "method_not_allowed", "internal_error"
 
 logger = logging.getLogger(__name__)
@@ -145,6 +147,11 @@ def respond(request: Request, error: Exception) -> Response:
     """Return the answer that tells the caller about `error`."""
     code, detail = _describe(request, error)
     problem = PROBLEMS[code]
+    headers = _headers(problem.status, error)
+    if PROTOCOL.match(_path(request)):
+        place = getattr(error, "pointer", "")
+        body: dict[str, object] = {"error": f"{place}: {detail}" if place else detail}
+        return Response(orjson.dumps(body), problem.status, headers, "application/json")
     trace: Trace = request.scope["trace"]
     body = {
         "type": f"{request.scope.get('root_path', '')}/problems/{code}",
@@ -157,8 +164,12 @@ def respond(request: Request, error: Exception) -> Response:
         "errors": _errors(error),
         "error": detail,
     }
-    headers = _headers(problem.status, error)
     return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def _path(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _describe(request: Request, error: Exception) -> tuple[str, str]:

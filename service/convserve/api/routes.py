@@ -1,21 +1,21 @@
 """The one table of routes: method, path, handler, and what OpenAPI says of it."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from convserve.api import catalog, health, pages, playground
+from convserve.api import catalog, health, pages, playground, torchserve
+from convserve.api.open_inference import document as open_inference
+from convserve.api.open_inference import routes as open_inference_routes
 from convserve.api.operations import (
     CODE,
     FILE,
     NAME,
     SAMPLE,
     VERSION,
+    Handler,
+    Operation,
     answer,
     file,
     page,
@@ -26,34 +26,39 @@ from convserve.api.operations import (
 from convserve.api.predict import predict as predict_handler
 from convserve.api.schemas import COMPONENTS, Object
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path."""
-
-    method: str
-    path: str
-    handler: Handler
-    document: Object
-
-
 LIVE = answer("The process answers.", "Live")
 READY = answer("Every required model may be asked.", "Ready")
 UNREADY = ("draining", "model_not_ready")
 PREDICT = "/v1/models/{name}/predict"
 PREDICT_VERSION = "/v1/models/{name}/versions/{version}/predict"
+TORCHSERVE = ("/predictions/{name}", "/predictions/{name}/{version}")
 
 
 def _get(path: str, handler: Handler, document: Object) -> Operation:
     return Operation("GET", path, handler, document)
 
 
+def _torchserve(method: str, path: str, operation: str, *parameters: Object) -> Operation:
+    summary = "As TorchServe answers: label to probability"
+    document = predict(operation, *parameters, summary=summary, schema="LabelProbabilities")
+    return Operation(method, path, torchserve.predictions, document)
+
+
 # The hot routes first: the router tries them in order.
 TABLE = (
     Operation("POST", PREDICT, predict_handler, predict("predict", NAME)),
     Operation("POST", PREDICT_VERSION, predict_handler, predict("predictVersion", NAME, VERSION)),
+    *open_inference_routes.TABLE,
+    # `curl -T picture.jpg`, which TorchServe's users type, is a PUT.
+    _torchserve("POST", TORCHSERVE[0], "predictions", NAME),
+    _torchserve("PUT", TORCHSERVE[0], "predictionsPut", NAME),
+    _torchserve("POST", TORCHSERVE[1], "predictionsVersion", NAME, VERSION),
+    _torchserve("PUT", TORCHSERVE[1], "predictionsVersionPut", NAME, VERSION),
+    _get(
+        "/ping",
+        torchserve.ping,
+        read("ping", "health", "As TorchServe answers", answer("Healthy.", "Ping"), *UNREADY),
+    ),
     _get(
         "/v1/models",
         catalog.models,
@@ -70,12 +75,6 @@ TABLE = (
             "model_not_found",
             path=[NAME],
         ),
-    ),
-    _get("/v2/health/live", health.live, read("live", "health", "Is the process alive?", LIVE)),
-    _get(
-        "/v2/health/ready",
-        health.ready,
-        read("ready", "health", "May it be asked?", READY, *UNREADY),
     ),
     _get("/livez", health.live, read("livez", "health", "Same as /v2/health/live", LIVE)),
     _get(
@@ -142,7 +141,10 @@ TABLE = (
 
 def routes() -> list[BaseRoute]:
     """Return the table as Starlette routes."""
-    return [Route(entry.path, entry.handler, methods=[entry.method]) for entry in TABLE]
+    methods: dict[tuple[str, Handler], list[str]] = {}
+    for entry in TABLE:
+        methods.setdefault((entry.path, entry.handler), []).append(entry.method)
+    return [Route(path, handler, methods=found) for (path, handler), found in methods.items()]
 
 
 @cache
@@ -160,5 +162,5 @@ def document() -> Object:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": COMPONENTS},
+        "components": {"schemas": COMPONENTS | open_inference.COMPONENTS},
     }

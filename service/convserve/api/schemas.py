@@ -88,6 +88,7 @@ COMPONENTS: dict[str, Object] = {
             "image": {"type": "string", "format": "binary"},
             "file": {"type": "string", "format": "binary"},
             "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "data": {"type": "string", "format": "binary", "description": "As `file`."},
             "text": {"type": "string"},
             "top_k": TOP_K,
         },
@@ -121,6 +122,16 @@ COMPONENTS: dict[str, Object] = {
         version=STRING,
         predictions={"type": "array", "items": ref("Prediction")},
     ),
+    "LabelProbabilities": {
+        "oneOf": [
+            {"type": "object", "additionalProperties": PROBABILITY},
+            {
+                "type": "array",
+                "items": {"type": "object", "additionalProperties": PROBABILITY},
+            },
+        ]
+    },
+    "Ping": _object("status", status={"const": "Healthy"}),
     "Version": _object(
         "version state reason",
         version=STRING,

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from convserve.engine import Arrays
 from convserve.engine.isolation import Stop
-from convserve.errors import InvalidArtifact
+from convserve.errors import InvalidArtifact, InvalidInput
 
 DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -79,13 +80,17 @@ class Session:
     def run(self, inputs: Arrays, stop: Stop | None = None) -> Arrays:
         """Return the outputs for `inputs`, arrays as `inputs` and `outputs` specify them.
 
-        `stop` is one that `new_stop` made. What ONNX Runtime cannot run (a wrong shape, say) or
-        was told to stop raises its own exception.
+        `stop` is one that `new_stop` made. Raises InvalidInput for a shape or value that the
+        graph does not take (an index out of range, say); what else ONNX Runtime cannot run, or
+        was told to stop, raises its own exception.
         """
         options: Any = stop or ort.RunOptions()
         if self._varies or next(iter(inputs.values())).shape[:1] == (1,):
             options.add_run_config_entry(*SHRINK)
-        values = self._session.run(self._output_names, inputs, options)
+        try:
+            values = self._session.run(self._output_names, inputs, options)
+        except InvalidArgument as error:
+            raise InvalidInput(f"the model does not take these values: {_reason(error)}") from error
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
@@ -127,6 +132,11 @@ def _load(path: Path, threads: int) -> ort.InferenceSession:
 def _remedy(message: str) -> str:
     known = (remedy for symptom, remedy in REMEDIES.items() if symptom in message)
     return next(known, "export the model again and run it with onnxruntime before serving it")
+
+
+def _reason(error: Exception) -> str:
+    """Return what ONNX Runtime says after the node's name, which is nobody's business."""
+    return str(error).rpartition("Status Message: ")[2].rpartition("INVALID_ARGUMENT : ")[2].strip()
 
 
 def _spec(path: Path, node: ort.NodeArg) -> TensorSpec:

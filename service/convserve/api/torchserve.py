@@ -1,0 +1,25 @@
+"""The inference routes of TorchServe: label → probability, and a probe."""
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convserve.api.predict import ask
+from convserve.repository import Repository
+
+
+async def predictions(request: Request) -> Response:
+    """Answer with the most probable labels; with a list of them if there are several inputs."""
+    _, found = await ask(request)
+    answers = [
+        {entry["label"]: entry["probability"] for entry in answer["top"]} for answer in found
+    ]
+    content = answers if len(answers) > 1 else answers[0]
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def ping(request: Request) -> Response:
+    """Answer 200 only if the service is ready."""
+    repository: Repository = request.app.state.repository
+    repository.check_ready()
+    return Response(b'{"status":"Healthy"}', media_type="application/json")
