@@ -1,74 +1,25 @@
-"""The running service's view of the model store: discover, load, verify, readiness, drain."""
+"""The running service's view of the model store: load, swap, unload, readiness, drain."""
 
 import asyncio
-import json
 import logging
 import math
-import re
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
-from typing import Literal
 
-from convserve.artifact import Manifest, is_bare, read_manifest
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings, suggestion
+from convserve.store import FILES, Entry, Watch, default_models, discover, estimate
 from convserve.telemetry import Telemetry
 
-State = Literal["available", "loading", "ready", "failed"]
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
 MENDING_SECONDS = 60.0  # when to ask again for one that somebody has to mend
 WATCH_SECONDS = 5.0  # how often to compare the memory with its budget
-FILES = 3  # a loaded model takes about so many times its files
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Entry:
-    """One artifact of the store, and what became of it; `flaw` says why it cannot be served.
-
-    `wanted` callers wait for it, the last one came at `used`; loaded, it takes so many bytes.
-    """
-
-    path: Path
-    manifest: Manifest | None = None
-    flaw: str | None = None
-    model: ServedModel | None = None
-    loading: asyncio.Task[None] | None = None
-    wanted: int = 0
-    used: float = 0.0
-    footprint: int = 0
-
-    @property
-    def id(self) -> str:
-        """The model's name."""
-        return self.path.parent.name
-
-    @property
-    def version(self) -> str:
-        """The version's number, as text."""
-        return self.path.name
-
-    @property
-    def fault(self) -> str | None:
-        """Why it is not served, or not now; None if it is or may be."""
-        return self.flaw or (self.model.fault if self.model else None)
-
-    @property
-    def state(self) -> State:
-        """Where the artifact is on its way into service."""
-        if self.fault:
-            return "failed"
-        if self.model:
-            return "ready"
-        return "loading" if self.loading else "available"
 
 
 class Repository:
@@ -85,6 +36,9 @@ class Repository:
         self._room = memory_budget(settings.memory_budget_bytes)
         self._decoders = ThreadPoolExecutor(math.ceil(self.cpu_budget.cores), "convserve-decode")
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._latest: dict[str, str] = {}
+        self._watch = Watch(settings.store)
+        self._changing = asyncio.Lock()
         self._required: tuple[str, ...] = ()
         self._fault: str | None = None
         self._settled = asyncio.Event()
@@ -105,13 +59,15 @@ class Repository:
         self._in_background(watch_throttling())
         self._in_background(self._watch_memory())
         for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
-            self._entries.setdefault(entry.id, {})[entry.version] = entry
+            self._add(entry)
         try:
             self._required = self._settings.models or default_models(self._settings.store)
         except InvalidArtifact as error:
             self._fault = str(error)
         self._required = self._required or tuple(self._entries)
         self._starting = asyncio.create_task(self._load_required())
+        if self._settings.poll_seconds:
+            self._in_background(self._watch_store())
 
     async def settled(self) -> None:
         """Wait until every required model is ready or has failed."""
@@ -125,6 +81,8 @@ class Repository:
         """
         entry = self.find(name, version)
         entry.used = monotonic()
+        if entry.unloaded:
+            raise ModelNotReady(f"{name} was unloaded; the operator may load it", MENDING_SECONDS)
         if entry.model is None:
             await self._first_use(entry)
         if entry.fault:
@@ -171,14 +129,107 @@ class Repository:
         await asyncio.gather(*self._retiring)
         self._decoders.shutdown()
 
+    async def refresh(self, *, patient: bool = False) -> None:
+        """Take up what has changed in the store: verified first, swapped at once.
+
+        What cannot be loaded never takes the place of what answers now. A `patient` refresh
+        leaves what is still being written for the next one.
+        """
+        async with self._changing:
+            known = {entry.key: entry.fingerprint for entry in self._all()}
+            changed, gone = await asyncio.to_thread(self._watch.changes, known, patient=patient)
+            for entry in changed:
+                await self._take_up(entry)
+            for name, version in gone:
+                await self._drop(self._entries[name][version])
+            if not self._required and self._entries:
+                self._required = tuple(self._entries)
+                await self._load_required()
+
+    async def load(self, name: str) -> None:
+        """Take up the model as it is in the store now, and load its latest version.
+
+        Raises ModelNotFound, or ModelNotReady with the reason if that version cannot be loaded.
+        """
+        for entry in self._entries.get(name, {}).values():
+            entry.unloaded = False
+            if entry.flaw:
+                entry.fingerprint = ()  # whatever was wrong may be mended
+        await self.refresh()
+        newest = self.versions(name)[0]
+        await asyncio.shield(self._load(newest))
+        if newest.model is None:
+            reason = newest.fault or "there is no memory for it"
+            raise ModelNotReady(f"{name} {newest.version} is not served: {reason}", MENDING_SECONDS)
+
+    async def unload(self, name: str) -> None:
+        """Let go of all versions of a model until it is loaded again; raises ModelNotFound."""
+        async with self._changing:
+            for entry in self.versions(name):
+                entry.unloaded = True
+                await self._settle(entry, "by hand")
+
+    async def _watch_store(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            try:
+                await self.refresh(patient=True)
+            except OSError as error:
+                logger.error("the store %s cannot be read: %s", self._settings.store, error)
+
+    async def _take_up(self, new: Entry) -> None:
+        """Load the new if the old is in service, and only then put it in its place."""
+        old = self._entries.get(new.id, {}).get(new.version)
+        now = self.find(new.id, None) if new.id in self._entries else None
+        new.unloaded = bool(now and now.unloaded)
+        if now and not new.unloaded and (now.model or self.required(new.id)):
+            await self._load(new)
+            if old and old.model and not new.model:
+                logger.error("%s stays as it was loaded: %s", old.path, new.fault)
+                old.fingerprint = new.fingerprint
+                return
+        if old:
+            await self._settle(old, "it has changed")
+        self._add(new)
+
+    def _add(self, entry: Entry) -> None:
+        """Let it be found, as the latest if it may be."""
+        before = self._entries.setdefault(entry.id, {})
+        before[entry.version] = entry
+        latest = self._latest.get(entry.id)
+        fit = not entry.flaw or not self._settled.is_set()
+        if latest is None or (fit and int(entry.version) > int(latest)):
+            self._latest[entry.id] = entry.version
+
+    async def _drop(self, entry: Entry) -> None:
+        """Forget an artifact that is in the store no more."""
+        left = self._entries[entry.id]
+        del left[entry.version]
+        if not left:
+            del self._entries[entry.id], self._latest[entry.id]
+        elif self._latest[entry.id] == entry.version:
+            fit = [version for version, other in left.items() if not other.flaw]
+            self._latest[entry.id] = max(fit or left, key=int)
+        await self._settle(entry, "it is in the store no more")
+
+    async def _settle(self, entry: Entry, reason: str) -> None:
+        """Let an entry go that nobody may find any more, after what loads it has ended."""
+        if entry.loading:
+            await asyncio.wait([entry.loading])
+        if entry.model:
+            self._let_go(entry, reason)
+
     def _all(self) -> Iterator[Entry]:
         for versions in self._entries.values():
             yield from versions.values()
 
     def find(self, name: str, version: str | None) -> Entry:
-        """Return a version of a model, the latest if None; raises ModelNotFound."""
-        if version is None:
-            return self.versions(name)[0]
+        """Return a version of a model, the latest if None; raises ModelNotFound.
+
+        The latest is the largest that was there at the start or could be loaded since.
+        """
+        if version is None and name in self._latest:
+            return self._entries[name][self._latest[name]]
         known = {entry.version: entry for entry in self.versions(name)}
         if version not in known:
             raise ModelNotFound(f"{name} has no version {version!r}; it has {', '.join(known)}")
@@ -192,13 +243,13 @@ class Repository:
         for name in self._required:
             if name not in self._entries:
                 yield f"{name} is required, but the store {self._settings.store} does not hold it"
-            elif (entry := self.versions(name)[0]).fault:
+            elif (entry := self.find(name, None)).fault:
                 yield f"{name} is not served: {entry.fault}"
-            elif entry.model is None:
+            elif entry.model is None and not entry.unloaded:
                 yield f"{name} is loading"
 
     async def _load_required(self) -> None:
-        latest = [self.versions(name)[0] for name in self._required if name in self._entries]
+        latest = [self.find(name, None) for name in self._required if name in self._entries]
         await asyncio.gather(*map(self._load, latest))
         self._settled.set()
         for reason in self._unready():
@@ -223,12 +274,13 @@ class Repository:
 
     def _keeps(self, entry: Entry) -> bool:
         """Tell whether it must be there whatever memory it takes."""
-        return self.required(entry.id) and entry is self.versions(entry.id)[0]
+        latest = self._latest.get(entry.id, "0")
+        return self.required(entry.id) and int(entry.version) >= int(latest)
 
     async def _open_if_there_is_room(self, entry: Entry) -> None:
         """Open one after the other: whether there is room for the next can be told then."""
         async with self._making_room:
-            needed = entry.footprint or await asyncio.to_thread(_estimate, entry.path)
+            needed = entry.footprint or await asyncio.to_thread(estimate, entry.path)
             if not await self._make_room(needed):
                 entry.loading = None
                 logger.warning("%s: no room for about %.0f MiB", entry.path, needed / MIB)
@@ -250,16 +302,19 @@ class Repository:
 
     async def _unload(self, entries: Sequence[Entry]) -> None:
         """Let models go; who uses one for long is not waited for, but may finish."""
-        leaving = set[asyncio.Task[None]]()
-        for entry in entries:
-            if entry.model:
-                logger.info("%s is unloaded: the memory budget is used up", entry.path)
-                leaving.add(asyncio.create_task(entry.model.retire()))
-            entry.model = entry.loading = None
-        self._retiring |= leaving
+        leaving = [self._let_go(entry, "the memory budget is used up") for entry in entries]
         if leaving:
-            done, _ = await asyncio.wait(leaving, timeout=self._settings.run_seconds)
-            self._retiring -= done
+            await asyncio.wait(leaving, timeout=self._settings.run_seconds)
+
+    def _let_go(self, entry: Entry, reason: str) -> asyncio.Task[None]:
+        """Nobody finds the model any more from now on; who uses it may finish."""
+        assert entry.model
+        logger.info("%s is unloaded: %s", entry.path, reason)
+        leaving = asyncio.create_task(entry.model.retire())
+        entry.model = entry.loading = None
+        self._retiring.add(leaving)
+        leaving.add_done_callback(self._retiring.discard)
+        return leaving
 
     async def _watch_memory(self) -> None:
         """Requests take memory too, and models more than they took at first."""
@@ -320,32 +375,3 @@ class Repository:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-
-
-def _estimate(path: Path) -> int:
-    """Predict the bytes that a model takes which was never loaded."""
-    return FILES * sum(file.stat().st_size for file in path.glob("*") if file.is_file())
-
-
-def discover(store: Path) -> Iterator[Entry]:
-    """Find the artifacts `<id>/<version>` of a store; what is wrong with one is its `flaw`."""
-    for path in sorted(store.glob("*/*/")):
-        if VERSION.fullmatch(path.name):
-            try:
-                yield Entry(path, manifest=None if is_bare(path) else read_manifest(path))
-            except InvalidArtifact as error:
-                yield Entry(path, flaw=str(error))
-
-
-def default_models(store: Path) -> tuple[str, ...]:
-    """Return the names that `store.json` marks as default, none if there is no such file."""
-    file = store / "store.json"
-    if not file.exists():
-        return ()
-    try:
-        names = json.loads(file.read_bytes())["default"]
-        return tuple(map(str, names))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidArtifact(
-            f"{file} cannot be read: {error!r}", 'write it as {"default": ["<model>", …]}'
-        ) from None

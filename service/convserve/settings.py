@@ -59,6 +59,16 @@ class Settings(BaseSettings):
         description="Models required for ready, separated by commas; "
         "none named: those that the store marks as default, else all.",
     )
+    tags: Names = Field(
+        (),
+        description="Names of versions, MODEL:TAG=VERSION separated by commas; "
+        "`latest` is always the newest that works.",
+    )
+    poll_seconds: float = Field(
+        2.0,
+        ge=0,
+        description="How often to look for changes in the store, in seconds; 0: never.",
+    )
     cores: float | None = Field(
         None, gt=0, description="CPU cores to use; default: what affinity and cgroups allow."
     )

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import warnings
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.serving = Tally[tuple[str, ...]]()
         ProcessCollector(registry=self.registry)
         self.requests = self._counter("requests", "Answered requests.", (*MODEL, "status"))
         self.request_seconds = self._seconds("request", "Request, from its headers to its answer.")
@@ -175,11 +177,14 @@ class ModelMetrics:
 
     def in_service(self, sha256: str) -> None:
         """The model with this digest is in service from now on."""
+        self._telemetry.serving[*self._labels, sha256] += 1
         self._telemetry.model_info.labels(*self._labels, sha256).set(1)
 
     def unloaded(self, sha256: str) -> None:
         """The model with this digest is in service no more."""
-        self._telemetry.model_info.remove(*self._labels, sha256)
+        self._telemetry.serving[*self._labels, sha256] -= 1
+        if not self._telemetry.serving[*self._labels, sha256]:  # a successor may have the same
+            self._telemetry.model_info.remove(*self._labels, sha256)
         self._telemetry.unloaded.labels(*self._labels).inc()
 
     def answered(self, status: int, trace: "Trace") -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from convserve.artifact import is_bare
 from convserve.engine.cpu import cpu_budget
 from convserve.errors import InvalidArtifact
-from convserve.repository import discover
 from convserve.served_model import open_model
 from convserve.settings import Settings
+from convserve.store import discover
 from convserve.telemetry import Telemetry
 
 

@@ -6,7 +6,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convserve.repository import Entry, Repository
+from convserve.repository import Repository
+from convserve.store import Entry
 
 
 async def models(request: Request) -> Response:
@@ -19,25 +20,25 @@ async def card(request: Request) -> Response:
     """Tell all about the latest version of one model."""
     repository: Repository = request.app.state.repository
     name = request.path_params["name"]
-    latest = repository.versions(name)[0]
+    latest = repository.find(name, None)
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
     facts = {"cost": _cost(latest), "execution": _execution(latest), "manifest": manifest}
     return _json({**_model(repository, name), **facts})
 
 
 def _model(repository: Repository, name: str) -> dict[str, object]:
-    versions = repository.versions(name)
-    manifest = versions[0].manifest
+    latest = repository.find(name, None)
+    manifest = latest.manifest
     return {
         "name": name,
         "title": manifest.title if manifest else None,
         "task": manifest.task if manifest else None,
         "modality": manifest.preprocess.modality if manifest else None,
         "required": repository.required(name),
-        "version": versions[0].version,
-        "state": versions[0].state,
-        "reason": versions[0].fault,
-        "versions": [_version(entry) for entry in versions],
+        "version": latest.version,
+        "state": latest.state,
+        "reason": latest.fault,
+        "versions": [_version(entry) for entry in repository.versions(name)],
     }
 
 

@@ -58,7 +58,7 @@ def _nullable(kind: str, description: str) -> Object:
 
 STRING: Object = {"type": "string"}
 PROBABILITY: Object = {"type": "number", "minimum": 0, "maximum": 1}
-STATE: Object = {"enum": ["available", "loading", "ready", "failed"]}
+STATE: Object = {"enum": ["available", "loading", "ready", "failed", "unloaded"]}
 MODEL: Object = _object(
     "name title task modality required version state reason versions",
     name=STRING,

@@ -218,7 +218,7 @@ class Memory:
         self.repository: Repository | None = None
         for module in ("repository", "engine.memory"):
             monkeypatch.setattr(f"convserve.{module}.resident", self.resident)
-        monkeypatch.setattr("convserve.repository._estimate", lambda path: 100)
+        monkeypatch.setattr("convserve.repository.estimate", lambda path: 100)
 
     def resident(self) -> int:
         assert self.repository
