@@ -21,7 +21,7 @@ from convserve_models.calibrate import Calibration
 from convserve_models.data import Dataset
 from convserve_models.recipe import Recipe
 from convserve_models.tasks import classification
-from convserve_models.tasks.classification import Metric
+from convserve_models.tasks.classification import Bin, Floats, Ints, Metric
 
 Part = dict[str, Any]
 
@@ -108,13 +108,28 @@ def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Par
     }
 
 
-def metrics(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> list[Part]:
-    """Figures of the ONNX file on the test split.
+def measured(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> Part:
+    """What the ONNX file attains on the test split: figures, calibration curve, confusion."""
+    probabilities, energy = evaluate.outputs(path, recipe, dataset.test)
+    labels = dataset.test.labels
+    return {
+        "metrics": metrics(calibration, labels, probabilities, energy),
+        "evaluation": {
+            "split": "test",
+            "reliability": [_bin(b) for b in classification.reliability(probabilities, labels)],
+            "confusion": classification.confusion(probabilities, labels).tolist(),
+        },
+    }
+
+
+def metrics(
+    calibration: Calibration, labels: Ints, probabilities: Floats, energy: Floats
+) -> list[Part]:
+    """Figures on the test split.
 
     `ece_uncalibrated` is the same at T = 1; `in_distribution` the share of inputs that are told so.
     """
-    labels, n = dataset.test.labels, len(dataset.test)
-    probabilities, energy = evaluate.outputs(path, recipe, dataset.test)
+    n = len(labels)
     # log p = logits / T up to a constant, which softmax forgets.
     raw = classification.softmax(np.log(probabilities + 1e-30), 1 / calibration.temperature)
     ece_raw = classification.expected_calibration_error(raw, labels)
@@ -139,6 +154,11 @@ def linear_baseline(dataset: Dataset, folder: Path) -> Part:
         kept.write_text(json.dumps(_plain(figure) | {"model": name}))
     fields: Part = json.loads(kept.read_text())
     return fields
+
+
+def _bin(samples: Bin) -> Part:
+    rates = (round(rate, 5) for rate in (samples.confidence, samples.accuracy))
+    return dict(zip(("confidence", "accuracy", "n"), (*rates, samples.n), strict=True))
 
 
 def _plain(figure: Metric) -> Part:

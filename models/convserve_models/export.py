@@ -50,7 +50,7 @@ def export(
             "version": version,
             **card.provenance(recipe, dataset),
             **card.interface(recipe, dataset, calibration, file),
-            "metrics": card.metrics(recipe, dataset, calibration, file),
+            **card.measured(recipe, dataset, calibration, file),
             "baselines": [card.linear_baseline(dataset, checkpoint.parent)],
             "goldens": goldens.shipped(
                 _answer(predictor), recipe.preprocess, dataset.card.labels, folder

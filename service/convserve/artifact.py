@@ -208,6 +208,22 @@ class Metric(Fact):
     model: Text | None = None
 
 
+class Bin(Fact):
+    """Samples of similar confidence: its mean, the share that was right, how many they are."""
+
+    confidence: Probability
+    accuracy: Probability
+    n: Positive
+
+
+class Evaluation(Fact):
+    """What drawings of a classifier are made from; confusion is by true label, then said label."""
+
+    split: Text
+    reliability: tuple[Bin, ...] | None = None
+    confusion: tuple[tuple[Count, ...], ...] | None = None
+
+
 class Golden(Fact):
     """A raw input and the probabilities that the training side computed for it."""
 
@@ -266,6 +282,7 @@ class Manifest(Fact):
     postprocess: Postprocess
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[Metric, ...] = ()
+    evaluation: Evaluation | None = None
     goldens: Annotated[tuple[Golden, ...], Field(min_length=1)]
     limits: Limits = Limits()
     pyramid: tuple[Layer, ...] = ()

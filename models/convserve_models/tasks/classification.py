@@ -47,13 +47,37 @@ def negative_log_likelihood(probabilities: Floats, labels: Ints) -> float:
     return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
 
 
-def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """ECE over equal-width bins of the top probability (Guo et al., 1706.04599)."""
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Samples of similar confidence: its mean, the share that was right, how many they are."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[Bin]:
+    """Confidence against accuracy in bins of equal width; empty bins are left out."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[bin_of == b].sum() - correct[bin_of == b].sum()) for b in range(bins)]
-    return float(sum(gaps) / len(labels))
+    members = (bin_of == b for b in np.unique(bin_of))
+    return [
+        Bin(float(confidence[m].mean()), float(correct[m].mean()), int(m.sum())) for m in members
+    ]
+
+
+def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
+    """ECE over equal-width bins of the top probability (Guo et al., 1706.04599)."""
+    gaps = (b.n * abs(b.confidence - b.accuracy) for b in reliability(probabilities, labels, bins))
+    return sum(gaps) / len(labels)
+
+
+def confusion(probabilities: Floats, labels: Ints) -> Ints:
+    """Samples `[true label, said label]`."""
+    counts = np.zeros((probabilities.shape[1],) * 2, np.int64)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    return counts
 
 
 def wilson(rate: float, n: int) -> tuple[float, float]:

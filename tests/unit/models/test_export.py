@@ -62,6 +62,13 @@ def test_graph_states_the_trained_network(exported: Exported) -> None:
     accuracy = next(m for m in card["metrics"] if m["name"] == "accuracy")
     assert accuracy["value"] == pytest.approx(classification.accuracy(found, dataset.test.labels))
     assert accuracy["n"] == len(dataset.test)
+    confusion = np.array(card["evaluation"]["confusion"])
+    np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(dataset.test.labels))
+    assert confusion.trace() == round(accuracy["value"] * accuracy["n"])
+    curve = card["evaluation"]["reliability"]
+    assert sum(part["n"] for part in curve) == accuracy["n"]
+    right = sum(part["n"] * part["accuracy"] for part in curve)
+    assert right == pytest.approx(confusion.trace(), rel=1e-3)
 
 
 def test_goldens_repeat_by_the_reference_path(exported: Exported) -> None:
