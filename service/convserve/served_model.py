@@ -232,6 +232,10 @@ class ServedModel:
         trace.batch_size = max(trace.batch_size, answer.batch_size)
         return answer.value
 
+    def row(self, outputs: Arrays) -> list[float]:
+        """Return the probability of every label; raises InferenceFailed if one is no number."""
+        return self._postprocess.row(outputs)
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Do not `retire` before the end of the block."""

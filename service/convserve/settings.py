@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         50_000_000, ge=1, le=178_000_000, description="Largest image, in pixels."
     )
     max_instances: int = Field(64, ge=1, description="Most instances in one request.")
+    explain_runs: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Most changed copies of its input that an explanation asks the model about.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged; debug logs every request."
     )

@@ -99,6 +99,19 @@ def test_who_leaves_is_taken_out_of_the_queue(own_server: Server) -> None:
     assert client.post(AT_TEXT, json={"text": "a"}).status_code == 200
 
 
+def test_an_explanation_ends_when_its_client_leaves(own_server: Server) -> None:
+    client = own_server.client
+    host, port = str(client.base_url.host), client.base_url.port
+    body = " ".join(SLOW * 8 for _ in range(2)).encode()
+    head = f"POST /v1/models/{TEXT}/explain HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+    with socket.create_connection((host, port or 80)) as leaving:
+        leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(0.1)
+    wait_for_metric(client, rf'convserve_cancelled_total\{{model="{TEXT}",version="1"\}} 1\.0')
+    wait_for_metric(client, r'convserve_requests_total\{.*status="499".*\} 1\.0')
+    assert client.post(AT_TEXT, json={"text": "a"}).status_code == 200
+
+
 def test_who_leaves_within_the_body_harms_nobody(server: Server) -> None:
     host, port = str(server.client.base_url.host), server.client.base_url.port
     for sent in (b"", b"POST ", f"POST {AT_TEXT} HTTP/1.1\r\nContent-Length: 9\r\n\r\n{{".encode()):

@@ -238,6 +238,51 @@ def predict(
     }
 
 
+LABEL: Object = {
+    "name": "label",
+    "in": "query",
+    "schema": STRING,
+    "description": "What to explain; the most probable label if left out.",
+}
+EXPLAIN_BODY: Object = {
+    "required": True,
+    "description": "One instance, in any form that predict takes.",
+    "content": PREDICT_BODY["content"]
+    | {
+        "application/json": {
+            "schema": ref("PredictRequest"),
+            "examples": _examples(
+                text={"text": SENTENCE},
+                image={"image": PICTURE},
+                image_instances={"instances": [PICTURE]},
+            ),
+        },
+        "multipart/form-data": {
+            "schema": ref("PredictForm"),
+            "examples": _examples(text={"text": SENTENCE}),
+        },
+    },
+}
+
+
+def explain(operation: str, *path: Object) -> Object:
+    """Return the operation object of an explain route."""
+    success = answer(
+        "How much each place, or each word, matters to the label; a picture of it if asked.",
+        "Explanation",
+        headers=HEADERS | MODEL_HEADERS,
+    )
+    success["content"]["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "operationId": operation,
+        "summary": "Explain the answer to one image or text",
+        "tags": ["explain"],
+        "parameters": [*path, LABEL, *OPTIONS[1:]],
+        "requestBody": EXPLAIN_BODY,
+        "responses": {"200": success, **problems(*REFUSALS)},
+    }
+
+
 def read(
     operation: str,
     tag: str,

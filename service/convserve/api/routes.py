@@ -6,6 +6,7 @@ from importlib.metadata import version
 from starlette.routing import BaseRoute, Route
 
 from convserve.api import catalog, health, pages, playground, torchserve
+from convserve.api.explain import explain as explain_handler
 from convserve.api.open_inference import document as open_inference
 from convserve.api.open_inference import routes as open_inference_routes
 from convserve.api.operations import (
@@ -17,6 +18,7 @@ from convserve.api.operations import (
     Handler,
     Operation,
     answer,
+    explain,
     file,
     page,
     predict,
@@ -31,6 +33,8 @@ READY = answer("Every required model may be asked.", "Ready")
 UNREADY = ("draining", "model_not_ready")
 PREDICT = "/v1/models/{name}/predict"
 PREDICT_VERSION = "/v1/models/{name}/versions/{version}/predict"
+EXPLAIN = "/v1/models/{name}/explain"
+EXPLAIN_VERSION = "/v1/models/{name}/versions/{version}/explain"
 TORCHSERVE = ("/predictions/{name}", "/predictions/{name}/{version}")
 
 
@@ -48,6 +52,8 @@ def _torchserve(method: str, path: str, operation: str, *parameters: Object) -> 
 TABLE = (
     Operation("POST", PREDICT, predict_handler, predict("predict", NAME)),
     Operation("POST", PREDICT_VERSION, predict_handler, predict("predictVersion", NAME, VERSION)),
+    Operation("POST", EXPLAIN, explain_handler, explain("explain", NAME)),
+    Operation("POST", EXPLAIN_VERSION, explain_handler, explain("explainVersion", NAME, VERSION)),
     *open_inference_routes.TABLE,
     # `curl -T picture.jpg`, which TorchServe's users type, is a PUT.
     _torchserve("POST", TORCHSERVE[0], "predictions", NAME),

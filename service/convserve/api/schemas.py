@@ -132,6 +132,36 @@ COMPONENTS: dict[str, Object] = {
         ]
     },
     "Ping": _object("status", status={"const": "Healthy"}),
+    "Explanation": {
+        **_object(
+            "model version method label probability runs",
+            model=STRING,
+            version=STRING,
+            method={"const": "occlusion"},
+            label={"type": "string", "description": "What is explained."},
+            probability=PROBABILITY,
+            runs={"type": "integer", "description": "How many changed copies the model was asked."},
+            map={
+                "type": "array",
+                "items": {"type": "array", "items": {"type": "number"}},
+                "description": "For an image: [height, width] of the model's input; by how much "
+                "the probability falls when the place is hidden.",
+            },
+            spans={
+                "type": "array",
+                "items": ref("Span"),
+                "description": "For a text: the same for its words, joined if they are many.",
+            },
+        ),
+        "oneOf": [{"required": ["map"]}, {"required": ["spans"]}],
+    },
+    "Span": _object(
+        "start end text weight",
+        start={"type": "integer", "description": "In code points of the text that was sent."},
+        end={"type": "integer", "description": "The first code point behind it."},
+        text=STRING,
+        weight={"type": "number", "description": "By how much the probability falls without it."},
+    ),
     "Version": _object(
         "version state reason",
         version=STRING,

@@ -1,0 +1,176 @@
+"""POST /v1/models/{name}/explain: which parts of an input its answer hangs on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convserve import explanation
+from convserve.api.bodies import Instance, Reader
+from convserve.api.departure import abandoned_on_departure
+from convserve.api.reading import deadline as read_deadline
+from convserve.api.reading import read_body
+from convserve.api.together import together
+from convserve.artifact import Characters
+from convserve.engine.memory import Hold
+from convserve.engine.waiting import Priority
+from convserve.errors import InvalidInput, UnsupportedMedia
+from convserve.explanation import Span
+from convserve.preprocess.prepared import Prepared
+from convserve.repository import Repository
+from convserve.served_model import ServedModel
+from convserve.settings import Settings, suggestion
+from convserve.telemetry import Trace
+
+Found = dict[str, Any]
+
+DIGITS = 6
+PICTURE = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about one input, and the means to answer it."""
+
+    model: ServedModel
+    instance: Instance
+    label: str | None
+    most: int
+    deadline: float
+    trace: Trace
+    hold: Hold
+
+    async def prepare(self, data: bytes) -> Prepared:
+        """Return `data` as the model's input."""
+        try:
+            return await self.model.prepare(data, self.trace, self.hold)
+        except InvalidInput as error:
+            raise InvalidInput(error.detail, self.instance.pointer) from error
+
+    async def probabilities(self, item: Prepared) -> list[float]:
+        """Return the probability of every label."""
+        outputs = await self.model.outputs(
+            item.inputs, self.trace, deadline=self.deadline, priority=Priority.LOW
+        )
+        return self.model.row(outputs)
+
+
+async def explain(request: Request) -> Response:
+    """Explain the answer to one instance."""
+    repository: Repository = request.app.state.repository
+    settings: Settings = request.app.state.settings
+    trace: Trace = request.scope["trace"]
+    label, picture = _label(request), PICTURE in request.headers.get("accept", "")
+    deadline = read_deadline(request)
+    model = await repository.get(request.path_params["name"], request.path_params.get("version"))
+    trace.metrics = model.metrics
+    _check(model, label, picture)
+    model.admit(deadline, Priority.LOW)
+    with model.in_use(), repository.memory.hold() as hold:
+        body = await read_body(request, model, hold)
+        instance = _instance(request, model, body)
+        question = Question(model, instance, label, settings.explain_runs, deadline, trace, hold)
+        with abandoned_on_departure(request.receive):
+            return await _answer(question, picture)
+
+
+def _label(request: Request) -> str | None:
+    for key in request.query_params:
+        if key != "label":
+            close = suggestion(key, ("label",))
+            raise InvalidInput(f"there is no query parameter {key[:100]!r}{close}", f"?{key}")
+    return request.query_params.get("label")
+
+
+def _check(model: ServedModel, label: str | None, picture: bool) -> None:
+    if model.modality not in EXPLAINERS or not model.labels:
+        raise UnsupportedMedia("only labels of images and texts can be explained")
+    if picture and model.modality != "image":
+        raise UnsupportedMedia("only images are explained as image/png: accept application/json")
+    if label is not None and label not in model.labels:
+        close = suggestion(label, model.labels)
+        raise InvalidInput(f"{label[:100]!r} is no label of this model{close}", "?label")
+
+
+def _instance(request: Request, model: ServedModel, body: bytes) -> Instance:
+    reader = Reader(model.modality, max_instances=1)
+    call = reader.read(request.headers.get("content-type", ""), body)
+    if call.top_k is not None:
+        raise InvalidInput("an explanation is about one label: leave top_k out", "/top_k")
+    return call.instances[0]
+
+
+async def _answer(question: Question, picture: bool) -> Response:
+    subject = await question.prepare(question.instance.data)
+    row = await question.probabilities(subject)
+    labels = question.model.labels
+    target = row.index(max(row)) if question.label is None else labels.index(question.label)
+    facts = {
+        "model": question.model.id,
+        "version": question.model.version,
+        "method": "occlusion",
+        "label": labels[target],
+        "probability": round(row[target], DIGITS),
+    }
+    found = await EXPLAINERS[question.model.modality](question, subject, row[target], target)
+    if picture:
+        png = await asyncio.to_thread(explanation.overlay, _pixels(subject), found["map"])
+        return Response(png, media_type=PICTURE)
+    content = orjson.dumps(facts | found, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, media_type="application/json")
+
+
+async def _image(question: Question, subject: Prepared, whole: float, target: int) -> Found:
+    (name,) = subject.inputs
+    pixels = _pixels(subject)
+    height, width, _ = pixels.shape
+    hidden = explanation.windows(height, width, question.most)
+    copies = (Prepared({name: copy}, {}) for copy in explanation.covered(pixels, hidden))
+    drops = [whole - p async for p in _scores(question, copies, target)]
+    importance = explanation.heat((height, width), hidden, drops)
+    return {"runs": len(hidden), "map": importance.round(DIGITS)}
+
+
+async def _text(question: Question, subject: Prepared, whole: float, target: int) -> Found:
+    text = question.instance.data.decode()[: _read_characters(question.model)]
+    hidden = explanation.spans(text, question.most)
+    data = (copy.encode() for copy in explanation.silenced(text, hidden))
+    copies = [await question.prepare(copy) for copy in data]
+    weights = [whole - p async for p in _scores(question, copies, target)]
+    found = [_span(text, place, weight) for place, weight in zip(hidden, weights, strict=True)]
+    return {"runs": len(hidden), "spans": found}
+
+
+EXPLAINERS = {"image": _image, "text": _text}
+
+
+async def _scores(
+    question: Question, copies: Iterable[Prepared], target: int
+) -> AsyncIterator[float]:
+    """Yield the probability of the target for each copy; only one batch of them waits at once."""
+    source: Iterator[Prepared] = iter(copies)
+    while batch := list(islice(source, question.model.max_batch_size)):
+        for row in await together(question.probabilities(copy) for copy in batch):
+            yield row[target]
+
+
+def _pixels(subject: Prepared) -> NDArray[Any]:
+    (pixels,) = subject.inputs.values()
+    return pixels
+
+
+def _read_characters(model: ServedModel) -> int | None:
+    """Return how many characters of a text the model reads at most, None if it reads all."""
+    steps = model.artifact.manifest.preprocess.steps
+    return next((step.length for step in steps if isinstance(step, Characters)), None)
+
+
+def _span(text: str, place: Span, weight: float) -> dict[str, object]:
+    start, end = place
+    return {"start": start, "end": end, "text": text[start:end], "weight": round(weight, DIGITS)}
