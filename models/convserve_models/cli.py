@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convserve_models import recipes, studies
-from convserve_models.data import FetchError
+from convserve_models.data import FetchError, UnusableData
 
 if TYPE_CHECKING:
     from convserve_models.recipe import Recipe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 STORE = Path("models/store")
 GIB = 2**30
+PHOTOGRAPHS = "efficientnet_lite0"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (KeyError, FileNotFoundError, BlockingIOError, FetchError) as error:
+    except (KeyError, FileNotFoundError, BlockingIOError, FetchError, UnusableData) as error:
         print(f"convserve-models: {error.args[0] if error.args else error}", file=sys.stderr)
         return 1
     return 0
@@ -38,7 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("data", help="fetch a dataset, check it, print its card")
     verb.add_argument("dataset")
     verb.set_defaults(run=_data)
-    verb = _recipe_verb(verbs, "train", "train a recipe; a checkpoint every epoch")
+    verb = verbs.add_parser("train", help="train a recipe, or on data of one's own")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("recipe", nargs="?", choices=recipes.names(), metavar="RECIPE")
+    what.add_argument(
+        "--data", type=Path, help="a folder of pictures, a folder per class, or a CSV: text,label"
+    )
+    verb.add_argument("--from-scratch", action="store_true", help="with --data: no learned weights")
+    verb.add_argument("--store", type=Path, default=STORE, help="with --data: of the artifact")
     verb.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
     verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
     verb.set_defaults(run=_train)
@@ -70,11 +79,11 @@ def _import_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     told = "somebody else's ONNX file -> proved, signed artifact in the store"
     verb = verbs.add_parser("import", help=told, description=told)
     add: Any = verb.add_argument
-    add("network", metavar="FILE", help="the ONNX file")
-    add("--labels", required=True, help="a text file, one label a line")
-    add("--preprocess", required=True, help="imagenet, cifar, or a JSON file with the steps")
-    add("--sample", required=True, help="a picture that the network knows; it becomes the golden")
-    add("--expect", required=True, metavar="LABEL", help="the sample's label")
+    add("network", metavar="FILE", help=f"the ONNX file, or {PHOTOGRAPHS}, whose weights pip has")
+    add("--labels", help="a text file, one label a line")
+    add("--preprocess", help="imagenet, cifar, or a JSON file with the steps")
+    add("--sample", help="a picture that the network knows; it becomes the golden")
+    add("--expect", metavar="LABEL", help="the sample's label")
     add("--name", help="the model's name in the URL; default: the file's")
     add("--title", help="one line for people")
     add("--licence", help="of the network")
@@ -118,6 +127,9 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.data:
+        _train_on_own(options)
+        return
     from convserve_models import data, train
 
     recipe = recipes.load(options.recipe)
@@ -135,6 +147,25 @@ def _study(options: argparse.Namespace) -> None:
         dataset = data.load(chosen[0].dataset)
         for recipe in chosen:
             print(train.train(recipe, dataset, device=options.device))
+
+
+def _train_on_own(options: argparse.Namespace) -> None:
+    from convserve_models import own
+
+    made = own.make(
+        options.data, options.store, from_scratch=options.from_scratch, device=options.device
+    )
+    _print_metrics(made.artifact)
+    print(f"artifact {made.artifact}\nreport   {made.report}")
+
+
+def _print_metrics(artifact: Path) -> None:
+    card = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    for figure in (*card["metrics"], *card["baselines"]):
+        low, high = figure.get("interval", (None, None))
+        interval = f"  95 % interval {low:.4f}-{high:.4f}" if low is not None else ""
+        told = f"  {figure['model']}" if "model" in figure else ""
+        print(f"{figure['name']:16} {figure['value']:.4f}  n={figure['n']}{interval}{told}")
 
 
 def _checkpoint(recipe: Recipe) -> Path:
@@ -178,8 +209,16 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
+    if options.network == PHOTOGRAPHS:
+        from convserve_models import pretrained
+
+        print(pretrained.publish(options.store, options.version))
+        return
     from convserve_models import importing
 
+    for word in ("labels", "preprocess", "sample", "expect"):
+        if getattr(options, word) is None:
+            raise SystemExit(f"convserve-models: an ONNX file needs --{word}, too")
     request = importing.Request(
         network=options.network,
         labels=options.labels,

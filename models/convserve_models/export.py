@@ -53,7 +53,7 @@ def export(
             **card.measured(recipe, dataset, calibration, file),
             "baselines": [card.linear_baseline(dataset, checkpoint.parent)],
             "goldens": goldens.shipped(
-                _answer(predictor), recipe.preprocess, dataset.card.labels, folder
+                answer_of(predictor), recipe.preprocess, dataset.card.labels, folder
             ),
             **card.architecture(recipe, model, example[:1]),
         }
@@ -61,7 +61,9 @@ def export(
         return manifest.publish(folder, store / recipe.id / version)
 
 
-def _answer(predictor: Predictor) -> goldens.Answer:
+def answer_of(predictor: Predictor) -> goldens.Answer:
+    """The network as goldens ask it."""
+
     def answer(inputs: NDArray[Any]) -> NDArray[np.float32]:
         with torch.no_grad():
             said: NDArray[np.float32] = predictor(torch.from_numpy(inputs.copy()))[0].numpy()

@@ -29,6 +29,7 @@ from convserve_models.arithmetic import (
     TransposedConvolution,
     pyramid,
 )
+from convserve_models.layers.convolution import SameConv2d
 from convserve_models.layers.pooling import KMaxPool1d
 from convserve_models.layers.symbols import Symbols
 
@@ -222,6 +223,19 @@ def _(part: nn.Conv1d | nn.Conv2d, name: str) -> Layer:
         dilation=part.dilation,
         groups=part.groups,
         bias=part.bias is not None,
+    )
+
+
+@_layer.register
+def _(part: SameConv2d, name: str) -> Layer:
+    return Convolution(
+        name=name,
+        channels=part.out_channels,
+        kernel=part.kernel_size,
+        stride=part.stride,
+        padding=((part.before, part.after), (part.before, part.after)),
+        groups=part.groups,
+        bias=False,
     )
 
 

@@ -109,7 +109,7 @@ def _epochs(
         run.epoch += 1
         said = logits(run.model, recipe, held_out)
         figures = task_of(recipe.task).figures(said, held_out.labels, "held_out")
-        _save(run.state(), checkpoint)
+        save(run.state(), checkpoint)
         line = {"epoch": run.epoch, "loss": mean_loss, "seconds": time.monotonic() - began}
         with history.open("a") as file:
             file.write(json.dumps(line | {f.name: f.value for f in figures}) + "\n")
@@ -171,7 +171,8 @@ def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
     return loss.detach()
 
 
-def _save(state: dict[str, Any], path: Path) -> None:
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint whole or not at all."""
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)

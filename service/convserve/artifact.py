@@ -88,7 +88,7 @@ class Dataset(Fact):
     name: Text
     licence: Text | None = None
     source: Text | None = None
-    variant: Literal["official", "packed"] | None = None
+    variant: Literal["official", "packed", "own"] | None = None
     n: dict[str, Count] | None = None
     checksum: dict[str, Sha256] | None = None
 

@@ -18,6 +18,7 @@ DATASETS = {
     "cifar10": "convserve_models.data.cifar10",
     "fashion_mnist": "convserve_models.data.fashion_mnist",
     "ag_news": "convserve_models.data.ag_news",
+    "imagenet": "convserve_models.data.imagenet",
     "imdb": "convserve_models.data.imdb",
     "dbpedia14k": "convserve_models.data.dbpedia14k",
     "fsdd": "convserve_models.data.fsdd",
@@ -29,7 +30,11 @@ class FetchError(Exception):
     """A file could not be had, or is not the one that was asked for."""
 
 
-Variant = Literal["official", "packed"]
+class UnusableData(ValueError):
+    """A folder or a file that nothing can be learned from; the message says what is missing."""
+
+
+Variant = Literal["official", "packed", "own"]
 
 
 @dataclass(frozen=True, slots=True)

