@@ -132,6 +132,24 @@ def test_a_text_is_typed(page: Page) -> None:
     expect_verdict(page, "Sports")
 
 
+def test_a_picture_is_explained(page: Page) -> None:
+    page.locator("#samples button").nth(1).click()
+    page.get_by_role("button", name="What speaks for").click()
+    expect(page.locator("#why .overlay img")).to_be_visible()
+    page.get_by_label("Opacity of the map").fill("30")
+    assert page.locator("#why canvas").evaluate("canvas => canvas.style.opacity") == "0.3"
+
+
+def test_a_text_is_explained(page: Page) -> None:
+    choose(page, "char_cnn_ag_news")
+    page.get_by_role("textbox").fill("🏆 " + SENTENCE)
+    expect_verdict(page, "Sports")
+    page.get_by_role("button", name="What speaks for").click()
+    expect(page.locator("#why .spans-text")).to_have_text("🏆 " + SENTENCE)
+    expect(page.locator("#why")).not_to_contain_text("false")
+    assert page.locator("#why mark").count() > 5
+
+
 def test_every_model_answers_its_samples(page: Page) -> None:
     names = page.locator("#model option").evaluate_all("options => options.map(o => o.value)")
     assert set(names) == {path.parent.parent.name for path in STORE.glob("*/*/manifest.json")}

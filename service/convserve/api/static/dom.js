@@ -17,7 +17,7 @@ function fill(node, attributes, children) {
     if (typeof value === "function") node.addEventListener(key, value);
     else if (value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== undefined && child !== null));
+  node.append(...children.filter((child) => child !== undefined && child !== null && child !== false));
   return node;
 }
 

@@ -1,8 +1,9 @@
-// The page: choose a model, give it something, see what it says. #name or #name/card.
+// The page: choose a model, give it something, see what it says and why. #name or #name/card.
 
 import { answer, problem } from "./answer.js";
 import { card } from "./card.js";
 import { byId, element } from "./dom.js";
+import { explanation } from "./explanation.js";
 import { editors } from "./inputs.js";
 import * as service from "./service.js";
 import { snippets } from "./snippets.js";
@@ -55,6 +56,7 @@ function tryOut(model) {
   const editor = editors[model.modality]((input) => ask(model, editor, input));
   byId("input").replaceChildren(editor);
   byId("answer").replaceChildren(element("p", { class: "quiet" }, "Nothing asked yet."));
+  byId("why").hidden = true;
   byId("snippets").replaceChildren(...snippets(model.name, model.modality));
   byId("samples").replaceChildren(...samples(model, (input) => ask(model, editor, input)));
 }
@@ -68,11 +70,19 @@ async function ask(model, editor, input) {
   try {
     const result = await service.predict(model, input, signal);
     byId("answer").replaceChildren(...answer(result));
+    offerReasons(model, input, result.predictions[0].top);
   } catch (error) {
     if (error.name === "AbortError") return;
     byId("answer").replaceChildren(problem(error));
+    offerReasons(model, input);
   }
   byId("answer").classList.remove("busy");
+}
+
+// Of labels only: `top` is what the network holds most probable.
+function offerReasons(model, input, top = []) {
+  byId("why").hidden = !top.length;
+  byId("explanation").replaceChildren(...explanation(model, input, top.map(({ label }) => label)));
 }
 
 function samples(model, give) {

@@ -40,6 +40,13 @@ export async function predict(model, input, signal) {
   };
 }
 
+export async function explain(name, input, label) {
+  const response = await fetch(`v1/models/${encodeURIComponent(name)}/explain?label=${encodeURIComponent(label)}`, {
+    method: "POST", headers: { "Content-Type": input.type, Accept: "application/json" }, body: input.data,
+  });
+  return json(response);
+}
+
 // Server-Timing (W3C) → milliseconds by name.
 export function spans(header) {
   const entries = header.split(",").map((part) => part.trim().match(/^([\w-]+);dur=([\d.]+)$/)).filter(Boolean);
