@@ -60,6 +60,10 @@ load: $(DEV)/.installed ## load-test the server at URL (starts one where none an
 wheel-test: $(DEV)/.installed ## the wheel, in an empty environment, from another directory, answers
 	$(DEV)/bin/python -m pytest -m wheel tests/e2e
 
+.PHONY: chaos
+chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie and send poison
+	$(DEV)/bin/python -m tests.chaos
+
 .PHONY: browser-test
 browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)
 	$(DEV)/bin/python -m pytest -m browser tests/e2e

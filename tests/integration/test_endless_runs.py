@@ -19,7 +19,7 @@ AT_IMAGE, AT_TEXT, CARD = (
     f"/v1/models/{TEXT}",
 )
 ENDLESS = 2**62
-GIANT = 5000  # the side of a product that takes a core seconds
+GIANT = 6000  # the side of a product that takes a core seconds
 PICTURE = picture(9, 9)
 
 

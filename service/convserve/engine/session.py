@@ -84,9 +84,9 @@ class Session:
         graph does not take (an index out of range, say); what else ONNX Runtime cannot run, or
         was told to stop, raises its own exception.
         """
-        options: Any = stop or ort.RunOptions()
+        options = stop if isinstance(stop, _Stop) else _Stop()
         if self._varies or next(iter(inputs.values())).shape[:1] == (1,):
-            options.add_run_config_entry(*SHRINK)
+            options.shrink()
         try:
             values = self._session.run(self._output_names, inputs, options)
         except InvalidArgument as error:
@@ -100,10 +100,24 @@ class Session:
 
 def new_stop() -> Stop:
     """Return what ends the runs that are given it; it acts between two nodes of the graph."""
-    options = ort.RunOptions()
-    options.log_severity_level = FATAL  # who stops a run knows why it ended
-    stop: Stop = options
-    return stop
+    return _Stop()
+
+
+class _Stop(ort.RunOptions):  # type: ignore[misc]  # has `terminate`, hence a Stop
+    """ONNX Runtime's options of one run, or of the runs of one batch that fails."""
+
+    terminate: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_severity_level = FATAL  # who stops a run knows why it ended
+        self._shrinks = False
+
+    def shrink(self) -> None:
+        """Give the arena's memory back after the run."""
+        if not self._shrinks:  # ONNX Runtime warns of a second time
+            self.add_run_config_entry(*SHRINK)
+            self._shrinks = True
 
 
 def _options(threads: int) -> ort.SessionOptions:
