@@ -24,7 +24,7 @@ PHOTOGRAPHS = "efficientnet_lite0"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run(options)
     except (KeyError, FileNotFoundError, BlockingIOError, FetchError, UnusableData) as error:
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line, verb by verb."""
     parser = argparse.ArgumentParser(prog="convserve-models", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", help="the recipes and what they train").set_defaults(run=_list)
