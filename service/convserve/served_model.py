@@ -54,6 +54,7 @@ class ServedModel:
         self.artifact = artifact
         self.id, self.version = manifest.id, manifest.version
         self.labels = manifest.postprocess.labels
+        self.task = manifest.task
         self.modality = manifest.preprocess.modality
         self.max_batch_size = min(settings.max_batch_size, limit)
         self.metrics = ModelMetrics(telemetry, self.id, self.version)
@@ -234,7 +235,7 @@ class ServedModel:
 
     def row(self, outputs: Arrays) -> list[float]:
         """Return the probability of every label; raises InferenceFailed if one is no number."""
-        return self._postprocess.row(outputs)
+        return list(self._postprocess.proof(outputs).values())
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
