@@ -63,7 +63,8 @@ def is_encoded(model: ServedModel, tensors: Sequence[Tensor]) -> bool:
 
 
 def elements(model: ServedModel, tensor: Tensor, limit: int, *, text: bool) -> Iterator[bytes]:
-    """Return the raw inputs that a BYTES tensor [n] or [n, 1] holds; as `text`, all but texts in base64.
+    """Return the raw inputs that a BYTES tensor [n] or [n, 1] holds; as `text`, all but texts
+    in base64.
 
     Raises InvalidInput.
     """
@@ -146,7 +147,8 @@ def answers(
         array = _from_graph(np.stack([row[wanted.name] for row in rows]))
         tensor = Tensor(wanted.name, stated[wanted.name].datatype, array)
         if wanted.classes:
-            tensor = _classified(tensor, wanted.classes, model.labels)
+            labels = model.labels if model.task == "classification" else ()
+            tensor = _classified(tensor, wanted.classes, labels)
         found.append((tensor, request.binary if wanted.binary is None else wanted.binary))
     return found
 
