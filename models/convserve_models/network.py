@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from convserve_models import reference, zoo
 from convserve_models.data import Card, Split
 from convserve_models.layers.pixels import Pixels
-from convserve_models.recipe import Recipe
+from convserve_models.recipe import Preprocess, Recipe
 
 
 def build(recipe: Recipe, card: Card) -> nn.Module:
@@ -30,7 +30,16 @@ def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Module:
     """The network with a checkpoint's weights, in evaluation mode."""
     model = build(recipe, card)
     model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["model"])
+    if recipe.half:
+        model.half().float()
     return model.eval()
+
+
+def read(recipe: Recipe, split: Split) -> Split:
+    """The same split with its texts read into ids, for those who go over it more than once."""
+    if isinstance(split.inputs, list):
+        return Split(_ids(recipe, split.inputs), split.labels)
+    return split
 
 
 def tensor(recipe: Recipe, split: Split) -> Tensor:
@@ -38,9 +47,31 @@ def tensor(recipe: Recipe, split: Split) -> Tensor:
     if recipe.preprocess.modality in ("audio", "cepstra"):
         return _padded(list(split.inputs))
     if isinstance(split.inputs, list):
-        ids = [reference.text(text, recipe.preprocess.steps) for text in split.inputs]
-        return torch.from_numpy(np.stack(ids))
+        return torch.from_numpy(_filled(recipe.preprocess, _ids(recipe, split.inputs)))
     return torch.from_numpy(split.inputs)
+
+
+def adopt(model: nn.Module, checkpoint: Path) -> None:
+    """Take over from a checkpoint the parameters whose names the network has too."""
+    given = torch.load(checkpoint, weights_only=True, map_location="cpu")["model"]
+    own = model.state_dict()
+    model.load_state_dict(own | {name: given[name] for name in own.keys() & given.keys()})
+
+
+def _ids(recipe: Recipe, texts: Sequence[Any]) -> list[Any]:
+    steps = recipe.preprocess.steps
+    return [reference.text(text, steps) if isinstance(text, str) else text for text in texts]
+
+
+def _filled(preprocess: Preprocess, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Rows of one length: where they differ, zeros fill them up to the smallest bucket."""
+    if not preprocess.variable:
+        return np.stack(rows)
+    longest = max(map(len, rows))
+    filled = np.zeros((len(rows), min(b for b in preprocess.buckets if b >= longest)), np.int64)
+    for row, ids in zip(filled, rows, strict=True):
+        row[: len(ids)] = ids
+    return filled
 
 
 def _padded(sequences: Sequence[NDArray[Any]]) -> Tensor:

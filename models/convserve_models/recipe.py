@@ -41,7 +41,7 @@ class Preprocess:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the last step leaves; of sequences of any length, the shortest."""
+        """What the last step leaves; of sounds the shortest, of words at most so many."""
         first, last = self.steps[0], self.steps[-1]
         match self.modality:
             case "image":
@@ -56,7 +56,28 @@ class Preprocess:
     @property
     def input_values(self) -> int:
         """How many different values a whole-numbered element may have, counted from 0."""
-        return 256 if self.modality == "image" else len(self.steps[-1]["alphabet"]) + 1
+        if self.modality == "image":
+            return 256
+        last = self.steps[-1]
+        return 2**32 if last["op"] == "words" else len(last["alphabet"]) + 1
+
+    @property
+    def variable(self) -> bool:
+        """Whether inputs differ in length; shorter ones are filled with zeros at their end."""
+        return bool(self.steps[-1]["op"] == "words")
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The lengths to which inputs of variable length are filled: powers of two, the longest."""
+        (longest,) = self.input_shape
+        return (*(2**i for i in range(3, longest.bit_length()) if 2**i < longest), longest)
+
+    @property
+    def collate(self) -> dict[str, Any]:
+        """How inputs join a batch, in the words of the artifact's schema."""
+        if self.variable:
+            return {"kind": "pad", "axis": 0, "buckets": list(self.buckets)}
+        return {"kind": "stack"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +96,19 @@ class Recipe:
     epochs: int
     learning_rate: float
     weight_decay: float
-    task: Literal["classification", "transcription"] = "classification"
+    task: Literal["classification", "transcription", "reading"] = "classification"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
     warm_up: float = 0.2
     """Share of all steps in which the one-cycle schedule still rises."""
     label_smoothing: float = 0.0
     augment: tuple[str, ...] = ()
+    start: str | None = None
+    """The recipe whose checkpoint gives the first values of all parameters of the same name."""
+    evidence: float = 30.0
+    """The weight of errors against that of size, where a table of n-grams is fitted."""
+    half: bool = False
+    """Whether the artifact's weights are rounded to float16, which halves its size."""
     held_out: int = 2000
     """Training samples never trained on; temperature and conformal threshold come from them."""
     seed: int = 0

@@ -7,7 +7,9 @@ hold the two together.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from binascii import crc32
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -61,17 +63,19 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def text(string: str, steps: Sequence[Step]) -> NDArray[np.int64]:
-    """Text -> ids `int64 [length]`."""
+    """Text -> ids, `int64 [length]` of characters and `int64 [n ≤ length]` of words."""
     ids: NDArray[np.int64] | None = None
     for step in steps:
         if step["op"] == "lowercase":
             string = string.lower()
         elif step["op"] == "characters":
             ids = _characters(string, step["alphabet"], step["length"], step.get("reverse", False))
+        elif step["op"] == "words":
+            ids = _words(string, step["length"])
         else:
             raise ValueError(f"{step['op']!r} is no text step")
     if ids is None:
-        raise ValueError("text steps must end with 'characters'")
+        raise ValueError("text steps must end with 'characters' or 'words'")
     return ids
 
 
@@ -80,3 +84,22 @@ def _characters(string: str, alphabet: str, length: int, reverse: bool) -> NDArr
     ids = np.zeros(length, np.int64)
     ids[: len(known)] = known[::-1] if reverse else known
     return ids
+
+
+def _words(string: str, length: int) -> NDArray[np.int64]:
+    hashes = (crc32(word.encode()) or 1 for word in islice(_split(string), length))
+    return np.fromiter(hashes, np.int64)
+
+
+def _split(string: str) -> Iterator[str]:
+    for kind, run in groupby(string, _kind):
+        if kind == "letter":
+            yield "".join(run)
+        elif kind == "mark":
+            yield from run
+
+
+def _kind(character: str) -> str:
+    if character.isalnum() or character == "_":
+        return "letter"
+    return "space" if character.isspace() else "mark"

@@ -18,7 +18,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from convserve_models import network
+from convserve_models import evidence, network
 from convserve_models.data import Dataset
 from convserve_models.evaluate import logits
 from convserve_models.feed import Feed, feed
@@ -96,13 +96,18 @@ def _epochs(
 ) -> None:
     training, held_out = dataset.divide(recipe.held_out, recipe.seed)
     torch.manual_seed(recipe.seed)
-    run = _start(recipe, network.build(recipe, dataset.card).to(device), len(training), device)
+    held_out = network.read(recipe, held_out)
+    model = network.build(recipe, dataset.card)
+    if recipe.start:
+        network.adopt(model, checkpoint.parents[1] / recipe.start / checkpoint.name)
+    run = _start(recipe, model.to(device), len(training), device)
     fed = feed(recipe, training, device)
     history = checkpoint.with_name("history.jsonl")
     if resume and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True, map_location=device))
     else:
         history.unlink(missing_ok=True)
+        evidence.fit(model, recipe, network.read(recipe, training))
     while run.epoch < recipe.epochs:
         began = time.monotonic()
         mean_loss = _epoch(recipe, run, fed, len(training))

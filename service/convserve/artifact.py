@@ -36,7 +36,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
         raise ValueError(f"{twice!r} is listed twice")
@@ -156,7 +156,16 @@ class Characters(Fact):
     reverse: bool = False
 
 
-Step = Annotated[Decode | Resize | CenterCrop | Lowercase | Characters, Field(discriminator="op")]
+class Words(Fact):
+    """Text → int64 [n], n ≤ length."""
+
+    op: Literal["words"]
+    length: Positive
+
+
+Step = Annotated[
+    Decode | Resize | CenterCrop | Lowercase | Characters | Words, Field(discriminator="op")
+]
 
 
 class Preprocess(Fact):
@@ -166,10 +175,21 @@ class Preprocess(Fact):
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
 
 
-class Collate(Fact):
-    """How inputs join a batch."""
+class Stack(Fact):
+    """Inputs of one shape join a batch as they are."""
 
     kind: Literal["stack"]
+
+
+class Pad(Fact):
+    """Inputs join a batch filled with zeros at the end of an axis, up to a bucket's length."""
+
+    kind: Literal["pad"]
+    axis: Count
+    buckets: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+Collate = Annotated[Stack | Pad, Field(discriminator="kind")]
 
 
 class Conformal(Fact):
@@ -278,7 +298,7 @@ class Manifest(Fact):
     inputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     preprocess: Preprocess
-    collate: Collate = Collate(kind="stack")
+    collate: Collate = Stack(kind="stack")
     postprocess: Postprocess
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[Metric, ...] = ()

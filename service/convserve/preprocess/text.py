@@ -1,16 +1,22 @@
 """Text → ids, as the steps of the manifest say (kernels: docs/api.md)."""
 
+import re
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve.artifact import Characters, Manifest
+from convserve.artifact import Characters, Manifest, Step, Words
 from convserve.errors import InvalidArtifact, InvalidInput
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 
+Facts = dict[str, object]
+
+WORD = re.compile(r"\w+|[^\w\s]")
 STEPS: dict[str, Callable[[str], str]] = {"lowercase": str.lower}
 BLANK = -1
 CHARACTER = 4  # bytes that one may take once it is decoded
@@ -29,30 +35,40 @@ class Alphabet:
         for position, character in reversed(list(enumerate(step.alphabet, start=1))):
             self._ids[ord(character)] = position
 
-    def __call__(self, text: str) -> tuple[NDArray[np.int64], int]:
+    def __call__(self, text: str) -> tuple[NDArray[np.int64], Facts]:
         """Return ids [length] and how many characters are unknown, white space aside."""
         kept = text[: self._length].encode("utf-32-le")
         codes = np.minimum(np.frombuffer(kept, np.uint32), len(self._ids) - 1)
         found = self._ids[codes]
         ids = np.zeros(self._length, np.int64)
         ids[: len(found)] = np.maximum(found, 0)[:: self._order]
-        return ids, int(np.count_nonzero(found == 0))
+        unknown = int(np.count_nonzero(found == 0))
+        return ids, {"truncated": len(text) > self._length, "unknown_characters": unknown}
+
+
+class Hashes:
+    """The `words` step: a word's id is the CRC-32 of its UTF-8, so that none is unknown."""
+
+    def __init__(self, step: Words) -> None:
+        self._length = step.length
+
+    def __call__(self, text: str) -> tuple[NDArray[np.int64], Facts]:
+        """Return ids [n], n ≤ length."""
+        words = [found[0] for found in islice(WORD.finditer(text), self._length + 1)]
+        ids = [crc32(word.encode()) or 1 for word in words[: self._length]]
+        facts: Facts = {"truncated": len(words) > self._length, "unknown_characters": 0}
+        return np.array(ids, np.int64), facts
 
 
 class TextPreprocess:
-    """UTF-8 text → {input: int64 [length]}; tells `truncated` and `unknown_characters`."""
+    """UTF-8 text → {input: int64 ids}; tells `truncated` and `unknown_characters`."""
 
     def __init__(self, manifest: Manifest, settings: Settings) -> None:
-        *words, last = manifest.preprocess.steps
-        if not isinstance(last, Characters) or any(step.op not in STEPS for step in words):
-            raise InvalidArtifact(
-                "preprocess.steps of a text model must end with characters, the only one that "
-                "makes arrays",
-                f"use {', '.join(STEPS)} and then, once, characters",
-            )
-        self._words = [STEPS[step.op] for step in words]
-        self._length = last.length
-        self._alphabet = Alphabet(last)
+        *before, last = manifest.preprocess.steps
+        if any(step.op not in STEPS for step in before):
+            raise _cannot_work()
+        self._before = [STEPS[step.op] for step in before]
+        self._ids = _reader(last)
         self._input = manifest.inputs[0].name
 
     def peek(self, data: bytes) -> Pending:
@@ -61,12 +77,26 @@ class TextPreprocess:
 
     def _prepare(self, data: bytes) -> Prepared:
         text = _decode(data)
-        for step in self._words:
+        for step in self._before:
             text = step(text)
-        ids, unknown = self._alphabet(text)
-        truncated = len(text) > self._length
-        facts: dict[str, object] = {"truncated": truncated, "unknown_characters": unknown}
+        ids, facts = self._ids(text)
         return Prepared({self._input: ids}, facts)
+
+
+def _reader(step: Step) -> Alphabet | Hashes:
+    if isinstance(step, Characters):
+        return Alphabet(step)
+    if isinstance(step, Words):
+        return Hashes(step)
+    raise _cannot_work()
+
+
+def _cannot_work() -> InvalidArtifact:
+    return InvalidArtifact(
+        "preprocess.steps of a text model must end with characters or words, the only ones that "
+        "make arrays",
+        f"use {', '.join(STEPS)} and then, once, characters or words",
+    )
 
 
 def _decode(data: bytes) -> str:

@@ -47,6 +47,28 @@ def test_it_reads_texts_as_the_training_side_does(
     assert prepared.facts == {"truncated": len(read) > length, "unknown_characters": len(unknown)}
 
 
+@given(text=st.text(min_size=1, max_size=60).filter(str.strip), length=st.integers(1, 12))
+def test_it_reads_words_as_the_training_side_does(
+    manifest: Manifest, text: str, length: int
+) -> None:
+    steps = [{"op": "words", "length": length}]
+    prepared = build(manifest, steps).peek(text.encode()).finish()
+    ids = prepared.inputs["ids"]
+    assert ids.dtype == np.int64
+    np.testing.assert_array_equal(ids, reference.text(text, steps))
+    everything = reference.text(text, [{"op": "words", "length": 60}])
+    assert len(ids) == min(length, len(everything)) > 0
+    assert prepared.facts == {"truncated": len(everything) > length, "unknown_characters": 0}
+
+
+def test_no_word_has_the_id_of_padding(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in ("convserve.preprocess.text", "convserve_models.reference"):
+        monkeypatch.setattr(f"{side}.crc32", lambda _: 0)
+    steps = [{"op": "words", "length": 4}]
+    prepared = build(manifest, steps).peek(b"two words").finish()
+    assert prepared.inputs["ids"].tolist() == reference.text("two words", steps).tolist() == [1, 1]
+
+
 def test_spaces_are_not_unknown(manifest: Manifest) -> None:
     steps = [{"op": "characters", "alphabet": "ab", "length": 20}]
     prepared = build(manifest, steps).peek(b"a b\na\tb ?").finish()
