@@ -7,13 +7,34 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from convserve.api import problems, routes
+from convserve.api.access import Access
 from convserve.api.middleware import BodyLimit, Envelope
 from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry
+
+ALLOWED = [
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Content-Encoding",
+    "X-Request-ID",
+    "X-Request-Timeout-Ms",
+    "Inference-Header-Content-Length",
+]
+EXPOSED = [
+    "X-Request-ID",
+    "Server-Timing",
+    "Retry-After",
+    "X-Model-Name",
+    "X-Model-Version",
+    "X-Batch-Size",
+    "Inference-Header-Content-Length",
+]
 
 
 class Application(FastAPI):
@@ -30,9 +51,10 @@ def create_app(settings: Settings) -> FastAPI:
         title="convserve",
         openapi_url=None,
         redirect_slashes=False,
-        routes=routes.routes(),
+        routes=routes.routes(Access(settings)),
         lifespan=_lifespan,
         middleware=[
+            *_cors(settings),
             Middleware(Envelope),
             Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         ],
@@ -43,6 +65,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     app.state.repository = Repository(settings, app.state.telemetry)
     return app
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Outermost, so that errors carry its headers too; nothing unless it is asked for."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=ALLOWED,
+            expose_headers=EXPOSED,
+        )
+    ]
 
 
 @asynccontextmanager

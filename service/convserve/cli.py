@@ -120,10 +120,11 @@ def _profile(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
 def _print_config(_: argparse.Namespace, flags: dict[str, object]) -> int:
     import json
 
-    from convserve.settings import load_settings, origin
+    from convserve.settings import SECRETS, load_settings, origin
 
     for name, value in load_settings(flags).model_dump(mode="json").items():
-        unset = "# " if value is None else ""
+        # What is hidden cannot be read back.
+        unset = "# " if value is None or (name in SECRETS and value) else ""
         print(f"{unset}{name} = {json.dumps(value)}  # {origin(name, flags)}")
     return 0
 

@@ -12,6 +12,7 @@
     ├── CapacityError             the request is fine, the moment is not (`retry_after` seconds)
     │   ├── QueueFull             refused at admission
     │   ├── DeadlineUnmeetable    refused at admission
+    │   ├── RateLimited           over a limit of the caller's own
     │   ├── DeadlineExceeded      accepted, then expired
     │   ├── Draining              the service is shutting down
     │   └── ModelNotReady         the model is loading, or failed to
@@ -100,6 +101,10 @@ class QueueFull(CapacityError):
 
 class DeadlineUnmeetable(CapacityError):
     """Refused at admission: the answer would come too late."""
+
+
+class RateLimited(CapacityError):
+    """Refused at admission: the caller's own limit of rate or concurrency."""
 
 
 class DeadlineExceeded(CapacityError):

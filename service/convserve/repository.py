@@ -11,11 +11,12 @@ from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
-from convserve.settings import Settings, suggestion
+from convserve.settings import TAG, Settings, suggestion
 from convserve.store import FILES, Entry, Watch, default_models, discover, estimate
 from convserve.telemetry import Telemetry
 
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
+LATEST = "latest"  # the tag of the newest version that works
 MENDING_SECONDS = 60.0  # when to ask again for one that somebody has to mend
 WATCH_SECONDS = 5.0  # how often to compare the memory with its budget
 
@@ -73,13 +74,15 @@ class Repository:
         """Wait until every required model is ready or has failed."""
         await self._settled.wait()
 
-    async def get(self, name: str, version: str | None = None) -> ServedModel:
+    async def get(
+        self, name: str, version: str | None = None, tag: str | None = None
+    ) -> ServedModel:
         """Return the model, latest version unless told; loads it if this is its first use.
 
         Who awaits nothing before `in_use` keeps it from being unloaded. Raises ModelNotFound, or
         ModelNotReady while a required one is loading, if it failed, or if there is no memory.
         """
-        entry = self.find(name, version)
+        entry = self.find(name, version if tag is None else self._tagged(name, tag))
         entry.used = monotonic()
         if entry.unloaded:
             raise ModelNotReady(f"{name} was unloaded; the operator may load it", MENDING_SECONDS)
@@ -128,6 +131,20 @@ class Repository:
         await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
         await asyncio.gather(*self._retiring)
         self._decoders.shutdown()
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return tag → version of a model, other than `latest`."""
+        found = [match for tag in self._settings.tags if (match := TAG.fullmatch(tag))]
+        return {match["tag"]: match["version"] for match in found if match["model"] == name}
+
+    def _tagged(self, name: str, tag: str) -> str | None:
+        if tag == LATEST:
+            return None
+        tags = self.tags(name)
+        if tag not in tags:
+            known = ", ".join([LATEST, *tags])
+            raise ModelNotFound(f"{name[:100]} has no tag {tag[:100]!r}; it has {known}")
+        return tags[tag]
 
     async def refresh(self, *, patient: bool = False) -> None:
         """Take up what has changed in the store: verified first, swapped at once.

@@ -1,6 +1,7 @@
 """The process around the application: listen, announce, drain on a signal, exit with 0."""
 
 import asyncio
+import logging
 import math
 from time import monotonic
 from types import FrameType
@@ -12,6 +13,8 @@ from convserve.engine.memory import return_freed_memory
 from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -28,6 +31,10 @@ class Server(uvicorn.Server):
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -61,7 +68,8 @@ class Server(uvicorn.Server):
 
     async def _announce(self) -> None:
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{self.config.root_path}"
+        scheme = "https" if self.config.is_ssl else "http"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{self.config.root_path}"
         print(f"convserve listens at {url}", flush=True)
         await self._repository.settled()
         try:
@@ -74,5 +82,16 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
     return_freed_memory()
+    _warn_if_open(settings)
     Server(settings).run()
     return 0
+
+
+def _warn_if_open(settings: Settings) -> None:
+    local = settings.host == "localhost" or settings.host.startswith(("127.", "::1"))
+    if not local and not settings.inference_keys:
+        logger.warning(
+            "listening on %s without keys: whoever reaches it may ask; "
+            "set CONVSERVE_INFERENCE_KEYS, or put a proxy in front",
+            settings.host,
+        )

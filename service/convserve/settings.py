@@ -2,12 +2,14 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -17,8 +19,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from convserve.keys import parse
+
 PREFIX = "CONVSERVE_"
 CONFIG = "CONVSERVE_CONFIG"
+FILE = "_FILE"  # CONVSERVE_X_FILE names a file that holds the secret setting x
+SECRETS = ("inference_keys", "management_keys")
+TAG = re.compile(
+    r"(?P<model>[^:=,]+):(?!latest=)(?P<tag>[a-z0-9_.-]+)=(?P<version>[1-9][0-9]{0,8})"
+)
 # Read by other parts of the project; set beside ours, they are no typing errors.
 NEIGHBOURS = {CONFIG, "CONVSERVE_DATA", "CONVSERVE_RUNS", "CONVSERVE_GRPC_PORT"}
 
@@ -33,7 +42,28 @@ def _split(value: object) -> object:
     return value
 
 
+def _split_keys(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
+
+
+def _check_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    names = [parse(key.get_secret_value()).name for key in keys]
+    if len(set(names)) != len(names):
+        raise ValueError("two keys have the same name")
+    return keys
+
+
+def _check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            raise ValueError(f"{tag!r} is no MODEL:TAG=VERSION, or its tag is `latest`")
+    return tags
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[
+    tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys), AfterValidator(_check_keys)
+]
 
 
 class Settings(BaseSettings):
@@ -54,12 +84,40 @@ class Settings(BaseSettings):
         description="Directory for what was measured of the models on this machine; it need not "
         "be writable.",
     )
+    tls_certificate: FilePath | None = Field(
+        None, description="PEM file of the certificate chain; with its key, HTTPS is spoken."
+    )
+    tls_key: FilePath | None = Field(None, description="PEM file of the certificate's private key.")
+    trusted_proxies: Names = Field(
+        (),
+        description="Addresses or networks of proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed, separated by commas.",
+    )
+    cors_origins: Names = Field(
+        (),
+        description="Origins of pages elsewhere that may call this service from a browser, "
+        "separated by commas; `*`: all.",
+    )
+    inference_keys: Keys = Field(
+        (),
+        description="Keys that inference and the catalogue ask for, NAME=KEY or "
+        "NAME=sha256:DIGEST, separated by commas or lines; none: everybody may ask.",
+    )
+    management_keys: Keys = Field(
+        (), description="Keys that loading and unloading ask for, as above; none: both are off."
+    )
+    key_requests_per_second: float | None = Field(
+        None, gt=0, description="Most requests per second with one key; more get 429."
+    )
+    key_concurrency: int | None = Field(
+        None, ge=1, description="Most requests at once with one key; more get 429."
+    )
     models: Names = Field(
         (),
         description="Models required for ready, separated by commas; "
         "none named: those that the store marks as default, else all.",
     )
-    tags: Names = Field(
+    tags: Annotated[Names, AfterValidator(_check_tags)] = Field(
         (),
         description="Names of versions, MODEL:TAG=VERSION separated by commas; "
         "`latest` is always the newest that works.",
@@ -145,7 +203,39 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, strongest first."""
         file = TomlConfigSettingsSource(settings_cls, os.environ.get(CONFIG))
-        return init_settings, env_settings, file
+        return init_settings, env_settings, _SecretFiles(settings_cls), file
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets that stand in files of their own, as containers are given them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the content of the file that the variable names, None without one."""
+        path = os.environ.get(_secret_file(field_name))
+        return (_secret(path) if path else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the secrets that are in files."""
+        fields = self.settings_cls.model_fields
+        found = {name: self.get_field_value(fields[name], name)[0] for name in SECRETS}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def variables() -> set[str]:
+    """Return the names of all environment variables that are ours."""
+    ours = {PREFIX + name.upper() for name in Settings.model_fields}
+    return ours | {_secret_file(name) for name in SECRETS} | NEIGHBOURS
+
+
+def _secret_file(name: str) -> str:
+    return f"{PREFIX}{name.upper()}{FILE}"
+
+
+def _secret(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"the file of secrets {path} cannot be read: {error}") from None
 
 
 def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
@@ -170,6 +260,8 @@ def origin(name: str, flags: Mapping[str, object]) -> str:
         return f"--{name.replace('_', '-')}"
     if os.environ.get(variable := PREFIX + name.upper()):
         return variable
+    if name in SECRETS and (path := os.environ.get(_secret_file(name))):
+        return path
     return os.environ[CONFIG] if name in _read_file() else "default"
 
 
@@ -184,7 +276,7 @@ def _read_file() -> dict[str, Any]:
 
 
 def _refuse_unknown(environ: Iterable[str]) -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | NEIGHBOURS
+    known = variables()
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise InvalidSettings(
@@ -197,7 +289,8 @@ def _explain(entry: ErrorDetails, flags: Mapping[str, object]) -> str:
     if entry["type"] == "extra_forbidden":
         close = suggestion(name, Settings.model_fields)
         return f"{os.environ.get(CONFIG)}: {name!r} is no setting{close}"
-    return f"{name} = {entry['input']!r} ({origin(name, flags)}): {entry['msg']}"
+    given = "…" if name in SECRETS else repr(entry["input"])
+    return f"{name} = {given} ({origin(name, flags)}): {entry['msg']}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

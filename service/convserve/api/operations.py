@@ -1,11 +1,9 @@
 """The OpenAPI operation objects: every status, media type and example of every route."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from starlette.requests import Request
-from starlette.responses import Response
-
+from convserve.api.access import Handler, Right
 from convserve.api.problems import MEDIA_TYPE, PROBLEMS
 from convserve.api.schemas import STRING, TOP_K, Object, ref
 
@@ -24,17 +22,16 @@ MODEL_HEADERS: Object = {
     name: {"schema": STRING} for name in ("X-Model-Name", "X-Model-Version", "X-Batch-Size")
 }
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path."""
+    """One method of one path, and the right that it asks for."""
 
     method: str
     path: str
     handler: Handler
     document: Object
+    right: Right = "inference"
 
 
 def answer(description: str, schema: str, **more: Object) -> Object:
@@ -141,6 +138,14 @@ SAMPLE: Object = {
     "description": "The name of a file in the samples of the model's manifest.",
     "example": "cat.png",
 }
+TAG: Object = {
+    "name": "tag",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[a-z0-9_.-]+$", "maxLength": 64},
+    "description": "`latest`, or a name that the operator gave a version.",
+    "example": "latest",
+}
 CODE: Object = {
     "name": "code",
     "in": "path",
@@ -202,7 +207,10 @@ PREDICT_BODY: Object = {
 }
 
 
+CREDENTIALS = ("unauthorized", "forbidden", "rate_limited")
+"""What becomes of a request with no key, another's key, or too many with one."""
 REFUSALS = (
+    *CREDENTIALS,
     "malformed_request",
     "model_not_found",
     "unsupported_media",

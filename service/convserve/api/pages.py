@@ -12,7 +12,11 @@ from convserve.api import playground
 from convserve.api.problems import PROBLEMS
 from convserve.api.schemas import Object
 
-SECURITY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;"
     "color-scheme:light dark}code,pre{font:14px/1.4 ui-monospace,monospace}pre{overflow-x:auto}"

@@ -32,7 +32,7 @@ async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
     repository: Repository = request.app.state.repository
     trace: Trace = request.scope["trace"]
     deadline = read_deadline(request)
-    model = await repository.get(request.path_params["name"], request.path_params.get("version"))
+    model = await repository.get(**request.path_params)
     trace.metrics = model.metrics
     model.admit(deadline)
     with model.in_use(), repository.memory.hold() as hold:

@@ -103,6 +103,13 @@ PROBLEMS = {
         "By what is measured now, the answer would come after the request's deadline.",
         "Allow more time in X-Request-Timeout-Ms, or send it again after Retry-After.",
     ),
+    "rate_limited": Problem(
+        429,
+        "Too many requests with this key",
+        "The key has a limit of requests a second, or of requests at once.",
+        "Send it again after Retry-After, or have the operator raise "
+        "CONVSERVE_KEY_REQUESTS_PER_SECOND or CONVSERVE_KEY_CONCURRENCY.",
+    ),
     "inference_failed": Problem(
         500,
         "The model failed on this input",

@@ -6,16 +6,18 @@ from importlib.metadata import version
 from starlette.routing import BaseRoute, Route
 
 from convserve.api import catalog, health, pages, playground, torchserve
+from convserve.api.access import Access, Handler, Right
 from convserve.api.explain import explain as explain_handler
 from convserve.api.open_inference import document as open_inference
 from convserve.api.open_inference import routes as open_inference_routes
 from convserve.api.operations import (
     CODE,
+    CREDENTIALS,
     FILE,
     NAME,
     SAMPLE,
+    TAG,
     VERSION,
-    Handler,
     Operation,
     answer,
     explain,
@@ -35,11 +37,23 @@ PREDICT = "/v1/models/{name}/predict"
 PREDICT_VERSION = "/v1/models/{name}/versions/{version}/predict"
 EXPLAIN = "/v1/models/{name}/explain"
 EXPLAIN_VERSION = "/v1/models/{name}/versions/{version}/explain"
+PREDICT_TAG = "/v1/models/{name}/tags/{tag}/predict"
 TORCHSERVE = ("/predictions/{name}", "/predictions/{name}/{version}")
 
 
-def _get(path: str, handler: Handler, document: Object) -> Operation:
-    return Operation("GET", path, handler, document)
+KEYS: Object = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+SECURITY: dict[Right, list[Object]] = {
+    "public": [],
+    "inference": [{}, *({name: []} for name in KEYS)],  # keys are the operator's choice
+    "management": [{name: []} for name in KEYS],
+}
+
+
+def _get(path: str, handler: Handler, document: Object, right: Right = "public") -> Operation:
+    return Operation("GET", path, handler, document, right)
 
 
 def _torchserve(method: str, path: str, operation: str, *parameters: Object) -> Operation:
@@ -54,6 +68,7 @@ TABLE = (
     Operation("POST", PREDICT_VERSION, predict_handler, predict("predictVersion", NAME, VERSION)),
     Operation("POST", EXPLAIN, explain_handler, explain("explain", NAME)),
     Operation("POST", EXPLAIN_VERSION, explain_handler, explain("explainVersion", NAME, VERSION)),
+    Operation("POST", PREDICT_TAG, predict_handler, predict("predictTag", NAME, TAG)),
     *open_inference_routes.TABLE,
     # `curl -T picture.jpg`, which TorchServe's users type, is a PUT.
     _torchserve("POST", TORCHSERVE[0], "predictions", NAME),
@@ -68,7 +83,8 @@ TABLE = (
     _get(
         "/v1/models",
         catalog.models,
-        read("models", "models", "List the models", answer("All models.", "Models")),
+        read("models", "models", "List the models", answer("All models.", "Models"), *CREDENTIALS),
+        "inference",
     ),
     _get(
         "/v1/models/{name}",
@@ -79,8 +95,10 @@ TABLE = (
             "The card of a model",
             answer("The model and its manifest.", "Card"),
             "model_not_found",
+            *CREDENTIALS,
             path=[NAME],
         ),
+        "inference",
     ),
     _get("/livez", health.live, read("livez", "health", "Same as /v2/health/live", LIVE)),
     _get(
@@ -121,8 +139,10 @@ TABLE = (
             file("The file.", "image/*", "text/plain", "audio/*"),
             "model_not_found",
             "not_found",
+            *CREDENTIALS,
             path=[NAME, VERSION, SAMPLE],
         ),
+        "inference",
     ),
     _get("/docs", pages.docs, read("docs", "pages", "This document, to read", page("Routes."))),
     _get(
@@ -145,12 +165,15 @@ TABLE = (
 )
 
 
-def routes() -> list[BaseRoute]:
-    """Return the table as Starlette routes."""
-    methods: dict[tuple[str, Handler], list[str]] = {}
+def routes(access: Access) -> list[BaseRoute]:
+    """Return the table as Starlette routes, each behind the keys for what it does."""
+    methods: dict[tuple[str, Handler, Right], list[str]] = {}
     for entry in TABLE:
-        methods.setdefault((entry.path, entry.handler), []).append(entry.method)
-    return [Route(path, handler, methods=found) for (path, handler), found in methods.items()]
+        methods.setdefault((entry.path, entry.handler, entry.right), []).append(entry.method)
+    return [
+        Route(path, access.guard(handler, right), methods=found)
+        for (path, handler, right), found in methods.items()
+    ]
 
 
 @cache
@@ -158,7 +181,8 @@ def document() -> Object:
     """Return the OpenAPI document of the table."""
     paths: Object = {}
     for entry in TABLE:
-        paths.setdefault(entry.path, {})[entry.method.lower()] = entry.document
+        operation = {**entry.document, "security": SECURITY[entry.right]}
+        paths.setdefault(entry.path, {})[entry.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -168,5 +192,8 @@ def document() -> Object:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": COMPONENTS | open_inference.COMPONENTS},
+        "components": {
+            "schemas": COMPONENTS | open_inference.COMPONENTS,
+            "securitySchemes": KEYS,
+        },
     }

@@ -1,3 +1,4 @@
+import json
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,65 @@ def test_command_line_beats_environment_beats_file_beats_default(
     assert origin("port", {}) == "CONVSERVE_PORT"
     assert origin("models", {}) == str(file)
     assert origin("host", {}) == "default"
+
+
+SAMPLES: dict[str, object] = {
+    "host": "0.0.0.0",
+    "root_path": "/models",
+    "models": "a,b",
+    "tags": "a:stable=1",
+    "tls_certificate": __file__,
+    "tls_key": __file__,
+    "trusted_proxies": "10.0.0.0/8",
+    "cors_origins": "https://a.example",
+    "inference_keys": "app=0123456789abcdef",
+    "management_keys": "app=0123456789abcdef",
+    "store": "elsewhere",
+    "cache": "elsewhere",
+    "log_level": "debug",
+    "log_format": "text",
+}
+"""A usable value of each setting that is no number, as text."""
+
+
+def sample(name: str) -> str:
+    """A value that is not the default."""
+    default = Settings.model_fields[name].get_default()
+    return str(SAMPLES.get(name, 3 if default != 3 else 4))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_reachable_three_ways(
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from convserve.cli import main
+
+    def shown(*flags: str) -> tuple[str, str]:
+        """What is printed of the setting: its value, and where it comes from."""
+        assert main(["print-config", *flags]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = [line for line in lines if line.removeprefix("# ").startswith(f"{name} = ")]
+        value, _, where = line.rpartition("  # ")
+        return value.partition(" = ")[2], where
+
+    flag, variable = f"--{name.replace('_', '-')}", f"CONVSERVE_{name.upper()}"
+    monkeypatch.delenv(variable, raising=False)
+    default = shown()
+    assert default[1] == "default"
+    by_flag = shown(flag, sample(name))
+    assert by_flag[1] == flag
+    assert by_flag[0] != default[0]
+    with monkeypatch.context() as environment:
+        environment.setenv(variable, sample(name))
+        assert shown() == (by_flag[0], variable)
+    file = tmp_path / "convserve.toml"
+    value = sample(name) if name in SAMPLES else int(sample(name))
+    file.write_text(f"{name} = {json.dumps(value)}")
+    monkeypatch.setenv("CONVSERVE_CONFIG", str(file))
+    assert shown() == (by_flag[0], str(file))
 
 
 def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,17 @@ COMPONENTS: dict[str, Object] = {
         input=_list("TensorConfig"),
         output=_list("TensorConfig"),
     ),
+    "RepositoryIndex": {
+        "type": "array",
+        "items": _object(
+            "name version state reason",
+            name=STRING,
+            version=STRING,
+            state={"enum": ["READY", "LOADING", "UNAVAILABLE"]},
+            reason=STRING,
+        ),
+    },
+    "Done": {"type": "object", "maxProperties": 0},
     "Duration": _object("count ns", count=COUNT, ns=COUNT),
     "BatchStatistics": _object(
         "batch_size compute_input compute_infer compute_output",

@@ -92,8 +92,7 @@ async def statistics(request: Request) -> Response:
 
 async def _model(request: Request) -> ServedModel:
     repository: Repository = request.app.state.repository
-    path = request.path_params
-    return await repository.get(path["name"], path.get("version"))
+    return await repository.get(**request.path_params)
 
 
 def _metadata(tensor: Tensor) -> dict[str, object]:
