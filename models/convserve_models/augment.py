@@ -7,6 +7,8 @@ batch on the same kind of device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,51 +18,73 @@ from torch import Tensor
 
 Floats = NDArray[np.float32]
 
-SHIFT = 4
 HOLE = 12
 
 
-def flip(images: Tensor, random: torch.Generator) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a batch of images is varied by: chance, the samples' numbers, the epoch."""
+
+    random: torch.Generator
+    """On the images' device."""
+    numbers: Tensor
+    """`int64 [N]`: each sample's place in its split."""
+    epoch: int
+
+    def uniform(self) -> Tensor:
+        """A number in [0, 1) per sample."""
+        return torch.rand(len(self.numbers), generator=self.random, device=self.random.device)
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """A whole number in [low, high] per sample, as a column."""
+        shape, device = (len(self.numbers), 1), self.random.device
+        return torch.randint(low, high + 1, shape, generator=self.random, device=device)
+
+
+def flip(images: Tensor, draw: Draw) -> Tensor:
     """Mirror half of the images left to right."""
-    mirrored = _uniform(len(images), random) < 0.5
-    return torch.where(mirrored[:, None, None, None], images.flip(2), images)
+    return _mirror(images, draw.uniform() < 0.5)
 
 
-def crop(images: Tensor, random: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels; what comes in is its reflection."""
-    n, height, width, _ = images.shape
-    rows, columns = (_shifted(n, size, random) for size in (height, width))
-    numbers = torch.arange(n, device=images.device)
+def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
+    """Mirror half of the images, in the next epoch the other half (Jordan, 2404.00498, §3.6)."""
+    scrambled = draw.numbers * 2_654_435_761 >> 16  # neighbours differ
+    return _mirror(images, (scrambled + draw.epoch) % 2 == 1)
+
+
+def shift(images: Tensor, draw: Draw, most: int) -> Tensor:
+    """Shift each image by up to `most` pixels; what comes in is its reflection."""
+    rows, columns = (_shifted(draw, size, most) for size in images.shape[1:3])
+    numbers = torch.arange(len(images), device=images.device)
     return images[numbers[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def cutout(images: Tensor, random: torch.Generator) -> Tensor:
+def cutout(images: Tensor, draw: Draw) -> Tensor:
     """Cover a square of 12 pixels, part of it maybe outside, with the batch's mean colour.
 
     DeVries & Taylor, *Improved Regularization … with Cutout*, 1708.04552.
     """
-    n, height, width, _ = images.shape
-    rows, columns = (_in_hole(n, size, random) for size in (height, width))
+    rows, columns = (_in_hole(draw, size) for size in images.shape[1:3])
     colour = images.float().mean((0, 1, 2)).round().to(images.dtype)
     return torch.where((rows[:, :, None] & columns[:, None, :])[..., None], colour, images)
 
 
-def _shifted(n: int, size: int, random: torch.Generator) -> Tensor:
-    """Positions `[N, size]` from -4…4 on, reflected at both ends."""
-    first = torch.randint(-SHIFT, SHIFT + 1, (n, 1), generator=random, device=random.device)
-    positions = (first + torch.arange(size, device=random.device)).abs()
+def _mirror(images: Tensor, which: Tensor) -> Tensor:
+    return torch.where(which[:, None, None, None], images.flip(2), images)
+
+
+def _shifted(draw: Draw, size: int, most: int) -> Tensor:
+    """Positions `[N, size]` from -most…most on, reflected at both ends."""
+    first = draw.integers(-most, most)
+    positions = (first + torch.arange(size, device=first.device)).abs()
     return torch.minimum(positions, 2 * (size - 1) - positions)
 
 
-def _in_hole(n: int, size: int, random: torch.Generator) -> Tensor:
+def _in_hole(draw: Draw, size: int) -> Tensor:
     """Whether a position `[N, size]` is less than half a hole from a random centre."""
-    centre = torch.randint(0, size, (n, 1), generator=random, device=random.device)
-    positions = torch.arange(size, device=random.device)
+    centre = draw.integers(0, size - 1)
+    positions = torch.arange(size, device=centre.device)
     return (positions >= centre - HOLE // 2) & (positions < centre + HOLE // 2)
-
-
-def _uniform(n: int, random: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=random, device=random.device)
 
 
 def words(texts: Sequence[str], random: np.random.Generator) -> list[str]:
@@ -134,9 +158,11 @@ def _gapped(frames: Floats, random: np.random.Generator) -> Floats:
     return frames
 
 
-OF_IMAGES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+OF_IMAGES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
     "flip": flip,
-    "crop": crop,
+    "alternating_flip": alternating_flip,
+    "crop": partial(shift, most=4),
+    "nudge": partial(shift, most=2),
     "cutout": cutout,
 }
 OF_SEQUENCES: dict[str, Callable[[list[Any], np.random.Generator], list[Any]]] = {
@@ -148,10 +174,10 @@ OF_SEQUENCES: dict[str, Callable[[list[Any], np.random.Generator], list[Any]]] =
 }
 
 
-def images(batch: Tensor, names: Sequence[str], random: torch.Generator) -> Tensor:
-    """Apply the named variations of images in order; `random` lives on the batch's device."""
+def images(batch: Tensor, names: Sequence[str], draw: Draw) -> Tensor:
+    """Apply the named variations of images in order."""
     for name in names:
-        batch = OF_IMAGES[name](batch, random)
+        batch = OF_IMAGES[name](batch, draw)
     return batch
 
 

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--from-scratch", action="store_true", help="with --data: no learned weights")
     verb.add_argument("--store", type=Path, default=STORE, help="with --data: of the artifact")
     verb.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
-    verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
+    _machine(verb)
     verb.set_defaults(run=_train)
     verb = _recipe_verb(
         verbs, "evaluate", "figures of an ONNX file, or of the checkpoint, on the test split"
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
     verb.add_argument("--train", action="store_true", help="train its networks first")
     verb.add_argument("--only", metavar="MEMBER", help="train this one alone")
-    verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
+    _machine(verb)
     verb.set_defaults(run=_study)
     verb = _recipe_verb(
         verbs, "arithmetic", "the pyramid of a recipe's network: shapes, fields, cost"
@@ -94,6 +94,15 @@ def _import_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--seconds", type=float, default=120, help="time limit; default: %(default)s")
     add("--memory", type=float, default=4, help="memory limit in GiB; default: %(default)s")
     verb.set_defaults(run=_import)
+
+
+def _machine(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", help="cpu, cuda … (default: cuda if there is one)")
+    verb.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16 (default on cuda; quick on CPUs with AVX512-BF16 or AMX)",
+    )
 
 
 def _recipe_verb(
@@ -135,7 +144,8 @@ def _train(options: argparse.Namespace) -> None:
 
     recipe = recipes.load(options.recipe)
     dataset = data.load(recipe.dataset)
-    print(train.train(recipe, dataset, resume=options.resume, device=options.device))
+    how = {"device": options.device, "bfloat16": options.bfloat16}
+    print(train.train(recipe, dataset, resume=options.resume, **how))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -147,7 +157,7 @@ def _study(options: argparse.Namespace) -> None:
     if options.train or options.only:
         dataset = data.load(chosen[0].dataset)
         for recipe in chosen:
-            print(train.train(recipe, dataset, device=options.device))
+            print(train.train(recipe, dataset, device=options.device, bfloat16=options.bfloat16))
 
 
 def _train_on_own(options: argparse.Namespace) -> None:

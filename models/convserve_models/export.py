@@ -50,7 +50,7 @@ def export(
             "version": version,
             **card.provenance(recipe, dataset),
             **card.interface(recipe, dataset, calibration, file),
-            **card.measured(recipe, dataset, calibration, file),
+            **card.measured(recipe, dataset, calibration, file, model),
             "baselines": [card.linear_baseline(dataset, checkpoint.parent)],
             "goldens": goldens.shipped(
                 answer_of(predictor), recipe.preprocess, dataset.card.labels, folder

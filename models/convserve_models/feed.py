@@ -39,10 +39,9 @@ class _Images:
         random = torch.Generator(device).manual_seed(self.recipe.seed * 1000 + epoch)
         order = torch.randperm(len(self.labels), generator=random, device=device)
         for part in torch.split(order, self.recipe.batch_size):
-            yield (
-                augment.images(self.inputs[part], self.recipe.augment, random),
-                self.labels[part],
-            )
+            draw = augment.Draw(random, part, epoch)
+            varied = augment.images(self.inputs[part], self.recipe.augment, draw)
+            yield varied, self.labels[part]
 
 
 class _Sequences:

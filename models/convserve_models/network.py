@@ -14,23 +14,31 @@ from torch.nn.utils.rnn import pad_sequence
 
 from convserve_models import reference, zoo
 from convserve_models.data import Card, Split
+from convserve_models.layers.mirrored import Mirrored
 from convserve_models.layers.pixels import Pixels
 from convserve_models.recipe import Recipe
 
 
-def build(recipe: Recipe, card: Card) -> nn.Module:
+def build(recipe: Recipe, card: Card) -> nn.Sequential:
     """Untrained network: `uint8 [N,H,W,3]` images or `int64 [N,L]` ids -> logits `[N, labels]`."""
     network = zoo.architecture(recipe.architecture)(**recipe.arguments)
     if recipe.preprocess.modality == "image":
-        return nn.Sequential(Pixels(card.mean, card.std), network)
+        asked = Mirrored(network) if recipe.mirrored else network
+        return nn.Sequential(Pixels(card.mean, card.std), asked)
     return nn.Sequential(network)
 
 
-def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Module:
+def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Sequential:
     """The network with a checkpoint's weights, in evaluation mode."""
     model = build(recipe, card)
     model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["model"])
     return model.eval()
+
+
+def without_mirror(model: nn.Sequential) -> nn.Sequential:
+    """A network that looks at the mirror image too, asked about the image alone."""
+    *first, both = model
+    return nn.Sequential(*first, both.get_submodule("network"))
 
 
 def tensor(recipe: Recipe, split: Split) -> Tensor:

@@ -78,10 +78,25 @@ class Recipe:
     task: Literal["classification", "transcription"] = "classification"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
+    momentum: float = 0.9
+    """Of SGD, which is Nesterov's."""
     warm_up: float = 0.2
     """Share of all steps in which the one-cycle schedule still rises."""
+    first_rate: float = 0.04
+    """Where the schedule starts, in shares of the learning rate, which is its peak."""
+    last_rate: float = 4e-5
+    """Where it ends."""
+    norm_rate: float = 1.0
+    """How many times faster the offsets of normalisation learn. If they do, they are decayed, by
+    as much a step as the weights; otherwise not at all."""
+    lookahead: bool = False
+    """Whether slow weights follow the fast ones and are what remains."""
     label_smoothing: float = 0.0
+    mirrored: bool = False
+    """Whether the trained network answers for an image and its mirror image: twice the cost."""
     augment: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
+    """Parts of the network that get a side exit while it trains (GoogLeNet's auxiliary heads)."""
     held_out: int = 2000
     """Training samples never trained on; temperature and conformal threshold come from them."""
     seed: int = 0

@@ -10,20 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from convserve_models import network
-from convserve_models.data import Dataset
+from convserve_models import network, optimisation
+from convserve_models.data import Dataset, Split
 from convserve_models.evaluate import logits
 from convserve_models.feed import Feed, feed
+from convserve_models.optimisation import Lookahead
 from convserve_models.recipe import Recipe
 from convserve_models.tasks import task_of
+from convserve_models.tasks.auxiliary import Auxiliary
 
 SHOWN_EVERY = 20
 """Steps between two losses on the progress bar."""
@@ -34,30 +37,43 @@ def runs_root() -> Path:
     return Path(os.environ.get("CONVSERVE_RUNS") or Path.home() / ".cache" / "convserve" / "runs")
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """The machine's part of a training, which no recipe tells."""
+
+    device: torch.device
+    bfloat16: bool
+    """Whether the forward pass computes in bfloat16 where that is safe (autocast)."""
+
+
 @dataclass
 class Run:
     """All state of a training, so that a checkpoint is this and nothing else."""
 
-    model: nn.Module
+    parts: nn.ModuleDict
+    """`model`, and where the recipe asks for them `heads` and `lookahead`."""
     optimiser: Optimizer
     schedule: OneCycleLR
-    device: torch.device
+    how: How
     epoch: int = 0
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.parts["model"]
 
     def state(self) -> dict[str, Any]:
         """State dicts only, never a pickled module."""
-        parts = {name: getattr(self, name).state_dict() for name in self._parts()}
-        return {**parts, "epoch": self.epoch}
+        return {name: part.state_dict() for name, part in self._states()} | {"epoch": self.epoch}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        for name in self._parts():
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._states():
+            part.load_state_dict(state[name])
         self.epoch = state["epoch"]
 
-    @staticmethod
-    def _parts() -> tuple[str, ...]:
-        return ("model", "optimiser", "schedule")
+    def _states(self) -> list[tuple[str, Any]]:
+        return [*self.parts.items(), ("optimiser", self.optimiser), ("schedule", self.schedule)]
 
 
 def checkpoint_of(recipe: Recipe, root: Path | None = None) -> Path:
@@ -72,35 +88,36 @@ def train(
     resume: bool = False,
     root: Path | None = None,
     device: str | None = None,
+    bfloat16: bool | None = None,
 ) -> Path:
     """Train a recipe and return its checkpoint; the history of figures lies beside it.
 
     `resume` goes on from the last finished epoch; without it a run starts anew. `device` is in
-    torch's words; by default CUDA where there is some. There the forward pass computes in bfloat16
-    where that is safe (autocast); weights stay float32.
+    torch's words; by default CUDA where there is some. With `bfloat16` (by default on CUDA) the
+    forward pass computes in it where that is safe (autocast); weights stay float32.
     Raises `BlockingIOError` when another training holds the lock.
     """
     checkpoint = checkpoint_of(recipe, root)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with _only_run(checkpoint.parent.parent / "train.lock"):
-        _epochs(recipe, dataset, checkpoint, resume, _device(device))
+        _epochs(recipe, dataset, checkpoint, resume, _how(device, bfloat16))
     return checkpoint
 
 
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+def _how(device: str | None, bfloat16: bool | None) -> How:
+    found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return How(found, found.type == "cuda" if bfloat16 is None else bfloat16)
 
 
-def _epochs(
-    recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, device: torch.device
-) -> None:
+def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, how: How) -> None:
     training, held_out = dataset.divide(recipe.held_out, recipe.seed)
     torch.manual_seed(recipe.seed)
-    run = _start(recipe, network.build(recipe, dataset.card).to(device), len(training), device)
-    fed = feed(recipe, training, device)
+    model = network.build(recipe, dataset.card)
+    run = _start(recipe, model, training, len(dataset.card.labels), how)
+    fed = feed(recipe, training, how.device)
     history = checkpoint.with_name("history.jsonl")
     if resume and checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True, map_location=device))
+        run.restore(torch.load(checkpoint, weights_only=True, map_location=how.device))
     else:
         history.unlink(missing_ok=True)
     while run.epoch < recipe.epochs:
@@ -115,39 +132,25 @@ def _epochs(
             file.write(json.dumps(line | {f.name: f.value for f in figures}) + "\n")
 
 
-def _start(recipe: Recipe, model: nn.Module, samples: int, device: torch.device) -> Run:
+def _start(recipe: Recipe, model: nn.Sequential, training: Split, labels: int, how: How) -> Run:
     if recipe.preprocess.modality == "image":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = _optimiser(recipe, model)
-    schedule = OneCycleLR(
-        optimiser,
-        max_lr=recipe.learning_rate,
-        total_steps=recipe.epochs * -(-samples // recipe.batch_size),
-        pct_start=recipe.warm_up,
-        anneal_strategy="linear",
-        cycle_momentum=False,
-        final_div_factor=1e3,
-    )
-    return Run(model, optimiser, schedule, device)
-
-
-def _optimiser(recipe: Recipe, model: nn.Module) -> Optimizer:
-    # Biases and the scales of normalisation are not decayed.
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    if recipe.optimiser == "adamw":
-        return AdamW(groups, lr=recipe.learning_rate)
-    return SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    parts = nn.ModuleDict({"model": model.to(how.device)})
+    if recipe.auxiliary:
+        example = network.tensor(recipe, training.take(np.arange(2))).to(how.device)
+        heads = Auxiliary(model, recipe.auxiliary, example, labels)
+        parts["heads"] = heads.to(how.device)
+    optimiser = optimisation.optimiser(recipe, parts)
+    if recipe.lookahead:
+        parts["lookahead"] = Lookahead(model)
+    steps = recipe.epochs * -(-len(training) // recipe.batch_size)
+    return Run(parts, optimiser, optimisation.schedule(recipe, optimiser, steps), how)
 
 
 def _epoch(recipe: Recipe, run: Run, training: Feed, samples: int) -> float:
     """One pass; returns the mean loss. Its randomness depends on the seed and the epoch alone."""
     torch.manual_seed(recipe.seed * 1000 + run.epoch)
-    total = torch.zeros((), device=run.device)
+    total = torch.zeros((), device=run.how.device)
     run.model.train()
     steps = -(-samples // recipe.batch_size)
     title = f"epoch {run.epoch + 1}/{recipe.epochs}"
@@ -162,13 +165,23 @@ def _epoch(recipe: Recipe, run: Run, training: Feed, samples: int) -> float:
 
 def _step(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
     run.optimiser.zero_grad(set_to_none=True)
-    cuda = run.device.type == "cuda"
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=cuda):
-        loss = task_of(recipe.task).loss(run.model(inputs), labels, recipe.label_smoothing)
+    with torch.autocast(run.how.device.type, torch.bfloat16, enabled=run.how.bfloat16):
+        loss = _loss(recipe, run, inputs, labels)
     loss.backward()
     run.optimiser.step()
     run.schedule.step()
+    if recipe.lookahead:
+        lookahead = cast(Lookahead, run.parts["lookahead"])
+        lookahead.step(run.model, run.schedule.last_epoch, run.schedule.total_steps)
     return loss.detach()
+
+
+def _loss(recipe: Recipe, run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
+    def of(outputs: Tensor) -> Tensor:
+        return task_of(recipe.task).loss(outputs, labels, recipe.label_smoothing)
+
+    loss = of(run.model(inputs))
+    return loss + cast(Auxiliary, run.parts["heads"]).loss(of) if recipe.auxiliary else loss
 
 
 def save(state: dict[str, Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Variations keep shape, label evidence and determinism."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,14 @@ SEQUENCES: dict[str, list[Any]] = {
 }
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draw(seed: int, epoch: int = 0) -> augment.Draw:
+    return augment.Draw(torch.Generator().manual_seed(seed), torch.arange(64), epoch)
 
 
 @pytest.mark.parametrize("name", sorted(augment.OF_IMAGES))
 def test_same_seed_same_images_and_other_seed_others(name: str) -> None:
-    first, again, other = (augment.images(IMAGES, [name], seeded(seed)) for seed in (1, 1, 2))
+    draws = (draw(1), draw(1), draw(2, epoch=1))
+    first, again, other = (augment.images(IMAGES, [name], each) for each in draws)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert (first.shape, first.dtype) == (IMAGES.shape, torch.uint8)
@@ -47,25 +49,36 @@ def test_same_seed_same_sequences_and_other_seed_others(name: str) -> None:
 
 
 def test_flip_mirrors_some_and_keeps_the_rest() -> None:
-    flipped = augment.flip(IMAGES, seeded(0))
+    flipped = augment.flip(IMAGES, draw(0))
     kept = (flipped == IMAGES).flatten(1).all(1)
     assert ((flipped == IMAGES.flip(2)).flatten(1).all(1) ^ kept).all()
     assert 16 < kept.sum() < 48
 
 
-def test_crop_shifts_by_at_most_four_pixels_of_reflection() -> None:
-    shifted = augment.crop(IMAGES, seeded(0)).numpy()
-    padded = np.pad(IMAGES.numpy(), ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
+def test_an_alternating_flip_shows_every_image_both_ways_in_two_epochs() -> None:
+    even, odd, later = (augment.alternating_flip(IMAGES, draw(0, epoch)) for epoch in range(3))
+    kept = (even == IMAGES).flatten(1).all(1)
+    assert 16 < kept.sum() < 48
+    assert torch.equal(odd, even.flip(2))
+    assert torch.equal(later, even)
+
+
+@pytest.mark.parametrize(("name", "most"), [("crop", 4), ("nudge", 2)])
+def test_a_shift_goes_at_most_so_far_and_shows_the_reflection(name: str, most: int) -> None:
+    shifted = augment.OF_IMAGES[name](IMAGES, draw(0)).numpy()
+    sides = (most, most)
+    padded = np.pad(IMAGES.numpy(), ((0, 0), sides, sides, (0, 0)), mode="reflect")
+    places = list(itertools.product(range(2 * most + 1), repeat=2))
     found = set()
     for image, frame in zip(shifted, padded, strict=True):
-        windows = {(y, x): frame[y : y + 32, x : x + 32] for y in range(9) for x in range(9)}
-        found |= {place for place, window in windows.items() if np.array_equal(image, window)}
-        assert any(np.array_equal(image, window) for window in windows.values())
-    assert len(found) > 30
+        at = [(y, x) for y, x in places if np.array_equal(image, frame[y : y + 32, x : x + 32])]
+        assert at
+        found.update(at)
+    assert len(found) > len(places) // 3
 
 
 def test_cutout_covers_at_most_a_square_with_the_mean_colour() -> None:
-    covered = augment.cutout(IMAGES, seeded(0))
+    covered = augment.cutout(IMAGES, draw(0))
     mean = IMAGES.float().mean((0, 1, 2)).round().to(torch.uint8)
     changed = (covered != IMAGES).any(3)
     assert (covered[changed] == mean).all()

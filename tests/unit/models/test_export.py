@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from convserve_models import calibrate, evaluate, export, manifest, network, reference, train
+from convserve_models import calibrate, card, evaluate, export, manifest, network, reference, train
 from convserve_models.graph import Predictor
 from convserve_models.tasks import classification
 from tests.toys import TOYS
@@ -127,3 +128,26 @@ def test_a_manifest_that_breaks_the_schema_is_not_written(tmp_path: Path) -> Non
     with pytest.raises(manifest.InvalidManifest, match="required"):
         manifest.write({"schema_version": 1}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_also_looks_at_the_mirror_image_says_what_that_costs(
+    tmp_path: Path,
+) -> None:
+    recipe, make = TOYS["image"]
+    once, dataset = replace(recipe, epochs=1), make()
+    twice = replace(once, mirrored=True)
+    plain = card.architecture(once, network.build(once, dataset.card), torch.zeros(1, 32, 32, 3))
+    checkpoint = train.train(twice, dataset, root=tmp_path / "runs")
+    artifact = export.export(twice, dataset, checkpoint, tmp_path / "store")
+    told = card_of(artifact)
+    assert told["architecture"]["macs"] == 2 * plain["architecture"]["macs"]
+    assert told["architecture"]["parameters"] == plain["architecture"]["parameters"]
+    figures = {figure["name"]: figure for figure in told["metrics"]}
+    alone = network.without_mirror(network.trained(twice, dataset.card, checkpoint))
+    said = evaluate.logits(alone, twice, dataset.test)
+    straight = classification.accuracy(said, dataset.test.labels)
+    assert figures["accuracy_straight"]["value"] == pytest.approx(straight, abs=1e-5)
+    images = np.asarray(dataset.test.inputs)[:4]
+    session = ort.InferenceSession(artifact / "model.onnx", providers=["CPUExecutionProvider"])
+    here, there = (session.run(None, {"image": i})[0] for i in (images, images[:, :, ::-1].copy()))
+    np.testing.assert_allclose(here, there, atol=1e-5)

@@ -85,8 +85,9 @@ async function photograph(place, take) {
     stream.getTracks().forEach((track) => track.stop());
     canvas.toBlob((blob) => take(blob, "photo.jpg"), "image/jpeg");
   } }, "Take the picture");
-  place.replaceChildren(video, snap);
+  place.replaceChildren(video);
   await video.play();
+  place.append(snap); // not before there is a frame: a picture of none would be empty
 }
 
 // Browsers record in formats of their own: the samples are taken as they come and written as WAV.
