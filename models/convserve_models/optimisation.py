@@ -49,7 +49,7 @@ def schedule(recipe: Recipe, optimiser: Optimizer, steps: int) -> OneCycleLR:
         optimiser,
         max_lr=rates[: len(optimiser.param_groups)],
         total_steps=steps,
-        pct_start=max(recipe.warm_up, 2 / steps),  # two steps at least lead up
+        pct_start=min(max(recipe.warm_up, 2 / steps), 1 - 0.5 / steps),  # both ways take a step
         anneal_strategy="linear",
         cycle_momentum=False,
         div_factor=1 / recipe.first_rate,

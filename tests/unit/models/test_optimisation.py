@@ -54,6 +54,17 @@ def test_the_schedule_is_a_triangle_between_its_rates() -> None:
     assert norms == pytest.approx([3 * rate for rate in weights])
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_however_few_steps_end_at_the_last_rate(steps: int) -> None:
+    optimiser = optimisation.optimiser(IMAGE_RECIPE, network())
+    schedule = optimisation.schedule(IMAGE_RECIPE, optimiser, steps)
+    for _ in range(steps - 1):
+        optimiser.step()
+        schedule.step()
+    last = IMAGE_RECIPE.learning_rate * IMAGE_RECIPE.last_rate
+    assert schedule.get_last_lr()[0] == pytest.approx(last)
+
+
 def test_lookahead_is_the_mean_that_its_meetings_make() -> None:
     net = nn.Linear(1, 1, bias=False)
     net.weight.data.fill_(0.0)

@@ -1,0 +1,79 @@
+"""A `convserve serve` of its own for a measurement, and the CPU that it used."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process on a loopback port."""
+
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """Return user and system time that the process used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def get(self, path: str) -> bytes:
+        """Return the body at `path`; raises `OSError` if there is none."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            body: bytes = answer.read()
+            return body
+
+
+@contextmanager
+def convserve(store: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Serve `store` until the block ends; it is ready and has measured its models by then."""
+    command = [sys.executable, "-m", "convserve.cli", "serve"]
+    with _process(command, {"CONVSERVE_STORE": str(store), **(environment or {})}) as server:
+        time.sleep(5)  # its own measurements after ready, which take turns with requests
+        yield server
+
+
+@contextmanager
+def refuser() -> Iterator[Server]:
+    """Run an application that does nothing but refuse: what any server must pay for it."""
+    with _process([sys.executable, "-m", "loadtests.refuser"], {}) as server:
+        yield server
+
+
+@contextmanager
+def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[Server]:
+    port = _free_port()
+    env = {**os.environ, "CONVSERVE_PORT": str(port), "CONVSERVE_LOG_LEVEL": "warning"}
+    with subprocess.Popen(command, env={**env, **environment}) as process:
+        server = Server(process.pid, port)
+        try:
+            _await_ready(process, server)
+            yield server
+        finally:
+            process.terminate()
+
+
+def _await_ready(process: subprocess.Popen[bytes], server: Server, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            server.get("/readyz")
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(f"{process.args!r} was not ready after {seconds} s")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
