@@ -1,14 +1,19 @@
 """The cheapest refusal there is: `python -m loadtests.refuser` answers 429 to every POST."""
 
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
 
 HEADERS = [(b"content-length", b"0"), (b"retry-after", b"1")]
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
     """Be an ASGI application."""
     if scope["type"] != "http":
         return
