@@ -29,7 +29,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -67,6 +67,10 @@ chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie an
 .PHONY: browser-test
 browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)
 	$(DEV)/bin/python -m pytest -m browser tests/e2e
+
+.PHONY: observe-test
+observe-test: $(DEV)/.installed ## dashboard, alerts and runbook in Prometheus (Debian: apt-get install prometheus)
+	$(DEV)/bin/python -m pytest -m observe tests/e2e
 
 .PHONY: image
 image: ## build the container image

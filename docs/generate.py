@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from convserve.api.problems import PROBLEMS
 from convserve.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "models" / "store"
+RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 PAGES = [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"]
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -64,6 +67,26 @@ def problems() -> Iterator[str]:
         yield f"| `{code}` | {problem.status} | {problem.cause} | {problem.remedy} |"
 
 
+def alerts() -> Iterator[str]:
+    """Every alert, by the annotations of its rule."""
+    for rule in alert_rules():
+        about = {name: " ".join(text.split()) for name, text in rule["annotations"].items()}
+        yield f"### {rule['alert']}"
+        yield ""
+        yield f"`{rule['expr']}`, for {rule.get('for', 'a moment')}: {rule['labels']['severity']}."
+        yield f"{about['summary']}"
+        yield ""
+        yield f"- First look at `{about['query']}`."
+        yield f"- {about['remedy']}"
+        yield ""
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    """The alerts that Prometheus is given."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
 def words() -> Iterator[str]:
     """The preprocessing words, from the artifact's schema."""
     schema = json.loads((STORE / "artifact.schema.json").read_text(encoding="utf-8"))
@@ -81,6 +104,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
     "problems": problems,
     "words": words,
+    "alerts": alerts,
 }
 
 

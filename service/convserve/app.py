@@ -55,14 +55,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         middleware=[
             *_cors(settings),
-            Middleware(Envelope),
+            Middleware(Envelope, late_seconds=settings.late_ms / 1e3),
             Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         ],
         exception_handlers={ConvserveError: problems.handle, HTTPException: problems.handle},
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
-    app.state.telemetry = Telemetry()
+    app.state.telemetry = Telemetry(problems.PROBLEMS)
     app.state.repository = Repository(settings, app.state.telemetry)
     return app
 

@@ -12,7 +12,7 @@ from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import TAG, Settings, suggestion
-from convserve.store import FILES, Entry, Watch, default_models, discover, estimate
+from convserve.store import FILES, STATES, Entry, Watch, default_models, discover, estimate
 from convserve.telemetry import Telemetry
 
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
@@ -56,7 +56,9 @@ class Repository:
         logger.info("memory budget: %s", self._room.reason)
         self._telemetry.memory_limit.set(self._room.limit)
         self._telemetry.memory_budget.set(self._room.bytes)
-        self._telemetry.watch_throttling(lambda: throttling().seconds)
+        self._telemetry.in_flight_limit.set(self._settings.max_in_flight_bytes)
+        self._telemetry.watch_throttling(throttling)
+        self._telemetry.watch_store(self._is_ready, self._states)
         self._in_background(watch_throttling())
         self._in_background(self._watch_memory())
         for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
@@ -117,6 +119,14 @@ class Repository:
         if reasons:
             wait = MENDING_SECONDS if self._settled.is_set() else LOADING_SECONDS
             raise ModelNotReady("; ".join(reasons), wait)
+
+    def _is_ready(self) -> bool:
+        return not self._draining and not any(self._unready())
+
+    def _states(self) -> Iterator[tuple[str, str, str, bool]]:
+        for entry in self._all():
+            for state in STATES:
+                yield entry.id, entry.version, state, entry.state == state
 
     def begin_drain(self) -> None:
         """Be not ready from now on, though requests are still answered."""
@@ -213,6 +223,7 @@ class Repository:
         """Let it be found, as the latest if it may be."""
         before = self._entries.setdefault(entry.id, {})
         before[entry.version] = entry
+        self._telemetry.no_room.labels(*entry.key)  # there at 0 before it counts
         latest = self._latest.get(entry.id)
         fit = not entry.flaw or not self._settled.is_set()
         if latest is None or (fit and int(entry.version) > int(latest)):
@@ -300,6 +311,7 @@ class Repository:
             needed = entry.footprint or await asyncio.to_thread(estimate, entry.path)
             if not await self._make_room(needed):
                 entry.loading = None
+                self._telemetry.no_room.labels(*entry.key).inc()
                 logger.warning("%s: no room for about %.0f MiB", entry.path, needed / MIB)
                 return
             before = resident()
@@ -342,8 +354,12 @@ class Repository:
                     await self._make_room()
 
     async def _open(self, entry: Entry) -> None:
+        if not entry.flaw:
+            await self._verify(entry)
         if entry.flaw:
-            return
+            logger.error("%s is not served: %s", entry.path, entry.flaw)
+
+    async def _verify(self, entry: Entry) -> None:
         try:
             model, verdict = await asyncio.to_thread(
                 open_model,

@@ -57,6 +57,7 @@ class ServedModel:
         self.modality = manifest.preprocess.modality
         self.max_batch_size = min(settings.max_batch_size, limit)
         self.metrics = ModelMetrics(telemetry, self.id, self.version)
+        telemetry.queue_capacity.labels(self.id, self.version).set(settings.queue_capacity)
         self._preprocess = preprocess.build(manifest, settings)
         self._postprocess = postprocess.build(manifest)
         sha256 = manifest.graphs.predict.sha256
@@ -274,6 +275,9 @@ class ServedModel:
         self._decoding += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        except asyncio.CancelledError:
+            self.metrics.cancelled("preprocess")
+            raise
         finally:
             self._decoding -= 1
 

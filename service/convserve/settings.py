@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         lt=10**9,
         description="Deadline of a request that states none, in milliseconds.",
     )
+    late_ms: int = Field(
+        1000,
+        ge=1,
+        description="A request that took longer is logged with its spans, in milliseconds.",
+    )
     run_seconds: float = Field(
         30.0, gt=0, description="Longest run of a batch, in seconds; then it is stopped."
     )

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from convserve.artifact import Manifest, is_bare, read_manifest
 from convserve.errors import InvalidArtifact
 from convserve.served_model import ServedModel
 
 State = Literal["available", "loading", "ready", "failed", "unloaded"]
+STATES: tuple[State, ...] = get_args(State)
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FILES = 3  # a loaded model takes about so many times its files
 Key = tuple[str, str]

@@ -5,17 +5,17 @@ import re
 import sys
 import warnings
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import getrandbits
 from time import perf_counter, time
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,8 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)  # fmt: skip
 MODEL = ("model", "version")
+REASONS = ("queue_full", "deadline_unmeetable", "deadline_exceeded", "draining")
+STAGES = ("body", "preprocess", "queue", "inference")
 
 
 def request_id(offered: str | None) -> str:
@@ -31,9 +33,12 @@ def request_id(offered: str | None) -> str:
 
 
 class Telemetry:
-    """The metrics of one service, in a registry of its own; times in seconds, sizes in bytes."""
+    """The metrics of one service, in a registry of its own; times in seconds, sizes in bytes.
 
-    def __init__(self) -> None:
+    `codes` are those of the problems that callers may be told.
+    """
+
+    def __init__(self, codes: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self.serving = Tally[tuple[str, ...]]()
         ProcessCollector(registry=self.registry)
@@ -50,21 +55,35 @@ class Telemetry:
             registry=self.registry,
         )
         self.queue_depth = self._gauge("queue_depth", "Inputs that wait.", MODEL)
+        self.queue_capacity = self._gauge("queue_capacity", "Inputs that may wait.", MODEL)
         self.rejected = self._counter("rejected", "Inputs without an answer.", (*MODEL, "reason"))
-        self.cancelled = self._counter("cancelled", "Inputs whose client left.", MODEL)
+        self.cancelled = self._counter(
+            "cancelled", "Inputs whose client left, by what was done for them.", (*MODEL, "stage")
+        )
         self.item_errors = self._counter("batch_item_errors", "Inputs the model failed on.", MODEL)
+        self.errors = self._counter("errors", "Problems that callers were told.", ("code",))
+        for code in codes:
+            self.errors.labels(code)
         self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies and unpacked pixels.")
+        self.in_flight_limit = self._gauge("in_flight_limit_bytes", "What they may take together.")
         self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
-        self.unloaded = self._counter("model_unloads", "Models unloaded to free memory.", MODEL)
+        self.unloaded = self._counter("model_unloads", "Models that went out of service.", MODEL)
+        self.no_room = self._counter("model_no_room", "Loads refused for want of memory.", MODEL)
         self.memory_limit = self._gauge("memory_limit_bytes", "Memory that the container may use.")
         self.memory_budget = self._gauge(
             "memory_budget_bytes", "Resident memory above which models are unloaded."
         )
         self.cpu_limit = self._gauge("cpu_limit_cores", "CPU cores that the service may use.")
 
-    def watch_throttling(self, seconds: Callable[[], float]) -> None:
-        """Tell at every scrape for how many seconds the CPU quota has held the service up."""
-        self.registry.register(_ThrottledSeconds(seconds))
+    def watch_throttling(self, read: Callable[[], "Throttled"]) -> None:
+        """Tell at every scrape how far the CPU quota has held the service up."""
+        self.registry.register(_AtScrape(lambda: _throttling(read())))
+
+    def watch_store(
+        self, ready: Callable[[], bool], states: Callable[[], Iterable[tuple[str, str, str, bool]]]
+    ) -> None:
+        """Tell at every scrape whether all is ready, and (model, version, state, whether it is)."""
+        self.registry.register(_AtScrape(lambda: _store(ready(), states())))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -81,15 +100,45 @@ class Telemetry:
         return Gauge(f"convserve_{name}", text, labels, registry=self.registry)
 
 
-class _ThrottledSeconds(Collector):
-    """Counted by the kernel, read when asked."""
+class Throttled(Protocol):
+    """What the CPU quota has cost so far: periods, those cut short, and seconds of standstill."""
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
+    @property
+    def periods(self) -> int: ...  # noqa: D102
+    @property
+    def throttled(self) -> int: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+
+
+class _AtScrape(Collector):
+    """What others keep count of, read when asked."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
 
     def collect(self) -> Iterator[Metric]:
-        text = "Standstill that the CPU quota has cost."
-        yield CounterMetricFamily("convserve_cfs_throttled_seconds", text, self._seconds())
+        return self._collect()
+
+
+def _throttling(now: Throttled) -> Iterator[Metric]:
+    for name, text, value in (
+        ("periods", "Periods of the CPU quota.", now.periods),
+        ("throttled_periods", "Periods that the CPU quota cut short.", now.throttled),
+        ("throttled_seconds", "Standstill that the CPU quota has cost.", now.seconds),
+    ):
+        yield CounterMetricFamily(f"convserve_cfs_{name}", text, value)
+
+
+def _store(ready: bool, states: Iterable[tuple[str, str, str, bool]]) -> Iterator[Metric]:
+    text = "Whether every required model may be asked, as /readyz says."
+    yield GaugeMetricFamily("convserve_ready", text, ready)
+    family = GaugeMetricFamily(
+        "convserve_model_state", "1 for the state that it is in.", labels=(*MODEL, "state")
+    )
+    for *labels, current in states:
+        family.add_metric(labels, current)
+    yield family
 
 
 @dataclass(slots=True)
@@ -173,7 +222,18 @@ class ModelMetrics:
         self._inference_seconds = telemetry.inference_seconds.labels(*self._labels)
         self._batch_size = telemetry.batch_size.labels(*self._labels)
         self._queue_depth = telemetry.queue_depth.labels(*self._labels)
+        self._item_errors = telemetry.item_errors.labels(*self._labels)
+        self._begin_at_zero()
         self.statistics = Statistics()
+
+    def _begin_at_zero(self) -> None:
+        """Let every counter be there before it counts: no rate misses the first event."""
+        self._telemetry.requests.labels(*self._labels, "200")
+        self._telemetry.unloaded.labels(*self._labels)
+        for reason in REASONS:
+            self._telemetry.rejected.labels(*self._labels, reason)
+        for stage in STAGES:
+            self._telemetry.cancelled.labels(*self._labels, stage)
 
     def in_service(self, sha256: str) -> None:
         """The model with this digest is in service from now on."""
@@ -208,12 +268,14 @@ class ModelMetrics:
 
     def dropped(self, reason: str) -> None:
         """One input ends without an answer."""
-        if reason == "cancelled":
-            self._telemetry.cancelled.labels(*self._labels).inc()
-        elif reason == "inference_failed":
-            self._telemetry.item_errors.labels(*self._labels).inc()
+        if reason == "inference_failed":
+            self._item_errors.inc()
         else:
             self._telemetry.rejected.labels(*self._labels, reason).inc()
+
+    def cancelled(self, stage: str) -> None:
+        """One input's client left, when so much was done for it."""
+        self._telemetry.cancelled.labels(*self._labels, stage).inc()
 
 
 @dataclass(slots=True)
@@ -239,6 +301,17 @@ class Trace:
         """Return the Server-Timing header (W3C), in milliseconds."""
         spans = {**self.spans, "total": self.seconds}
         return ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in spans.items())
+
+    def summary(self) -> dict[str, object]:
+        """Return what a log line tells of it, times in seconds."""
+        told: dict[str, object] = {
+            "seconds": round(self.seconds, 6),
+            "spans": {name: round(seconds, 6) for name, seconds in self.spans.items()},
+        }
+        if self.metrics:
+            told |= {"model": self.metrics.model, "version": self.metrics.version}
+            told["batch_size"] = self.batch_size
+        return told
 
 
 class JsonFormatter(logging.Formatter):

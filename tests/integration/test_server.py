@@ -93,7 +93,9 @@ def test_who_leaves_is_taken_out_of_the_queue(own_server: Server) -> None:
     with socket.create_connection((host, port or 80)) as leaving:
         leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         wait_for_metric(client, r"convserve_queue_depth\{.*\} 3\.0")
-    wait_for_metric(client, rf'convserve_cancelled_total\{{model="{TEXT}",version="1"\}} 4\.0')
+    for stage, inputs in (("inference", 1), ("queue", 3)):
+        labels = rf'model="{TEXT}",stage="{stage}",version="1"'
+        wait_for_metric(client, rf"convserve_cancelled_total\{{{labels}\}} {inputs}\.0")
     wait_for_metric(client, rf'convserve_queue_depth\{{model="{TEXT}",version="1"\}} 0\.0')
     wait_for_metric(client, r'convserve_requests_total\{.*status="499".*\} 1\.0')
     assert client.post(AT_TEXT, json={"text": "a"}).status_code == 200
@@ -107,7 +109,7 @@ def test_an_explanation_ends_when_its_client_leaves(own_server: Server) -> None:
     with socket.create_connection((host, port or 80)) as leaving:
         leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         time.sleep(0.1)
-    wait_for_metric(client, rf'convserve_cancelled_total\{{model="{TEXT}",version="1"\}} 1\.0')
+    wait_for_metric(client, rf'convserve_cancelled_total\{{model="{TEXT}",stage="\w+",.*\}} 1\.0')
     wait_for_metric(client, r'convserve_requests_total\{.*status="499".*\} 1\.0')
     assert client.post(AT_TEXT, json={"text": "a"}).status_code == 200
 

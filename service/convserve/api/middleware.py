@@ -11,6 +11,7 @@ from convserve.errors import Draining, InputTooLarge
 from convserve.telemetry import REQUEST_ID, Trace, request_id
 
 CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
+READING = {"GET", "HEAD"}  # probes ask until all is well: an answer of 503 is no failure
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,9 @@ logger = logging.getLogger(__name__)
 class Envelope:
     """Puts a request id, Server-Timing and the model's headers on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, late_seconds: float) -> None:
         self.app = app
+        self._late_seconds = late_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -32,7 +34,7 @@ class Envelope:
         try:
             reply = _Reply(send, trace)
             await self._answer(scope, receive, reply)
-            _report(scope, trace, reply.status)
+            self._report(scope, trace, reply.status)
         finally:
             REQUEST_ID.reset(token)
 
@@ -48,6 +50,24 @@ class Envelope:
             )
         except Exception as error:
             await _tell(scope, receive, reply, error)
+
+    def _report(self, scope: Scope, trace: Trace, status: int) -> None:
+        if trace.metrics:
+            trace.metrics.answered(status, trace)
+        level, message = self._verdict(scope, trace, status)
+        if logger.isEnabledFor(level):
+            what = {"method": scope["method"], "path": scope["path"], "status": status}
+            logger.log(level, message, extra=what | trace.summary())
+
+    def _verdict(self, scope: Scope, trace: Trace, status: int) -> tuple[int, str]:
+        """Failed and late requests are told; refusals and usual answers only if all are."""
+        if status == CLIENT_LEFT:
+            return logging.INFO, "client left"
+        if status >= 500 and scope["method"] not in READING:
+            return logging.WARNING, "failed"
+        if trace.metrics and trace.seconds > self._late_seconds:
+            return logging.WARNING, "late"
+        return logging.DEBUG, "answered"
 
 
 class _Reply:
@@ -122,16 +142,3 @@ async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception)
 
 def _header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
-
-
-def _report(scope: Scope, trace: Trace, status: int) -> None:
-    if trace.metrics:
-        trace.metrics.answered(status, trace)
-    if logger.isEnabledFor(logging.DEBUG):
-        extra = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "seconds": round(trace.seconds, 6),
-        }
-        logger.debug("answered", extra=extra)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.errors import CapacityError, ConvserveError, InvalidInput
-from convserve.telemetry import Trace
+from convserve.telemetry import Telemetry, Trace
 
 MEDIA_TYPE = "application/problem+json"
 PROTOCOL = re.compile(r"/v2(/|$)")  # whose errors have a shape of their own
@@ -154,6 +154,8 @@ def respond(request: Request, error: Exception) -> Response:
     """Return the answer that tells the caller about `error`."""
     code, detail = _describe(request, error)
     problem = PROBLEMS[code]
+    telemetry: Telemetry = request.app.state.telemetry
+    telemetry.errors.labels(code).inc()
     headers = _headers(problem.status, error)
     if PROTOCOL.match(_path(request)):
         place = getattr(error, "pointer", "")

@@ -4,7 +4,7 @@ import asyncio
 import re
 import zlib
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from convserve.engine.memory import Hold
 from convserve.errors import InputTooLarge, MalformedRequest, UnsupportedMedia
@@ -37,13 +37,21 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity" and encoding not in WINDOWS:
         raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
-    chunks = []
-    async for chunk in request.stream():
-        with model.refusals():
-            hold.take(len(chunk))
-        chunks.append(chunk)
-    body = b"".join(chunks)
+    body = await _received(request, model, hold)
     return body if encoding == "identity" else await _unpacked(request, body, model, hold, encoding)
+
+
+async def _received(request: Request, model: ServedModel, hold: Hold) -> bytes:
+    chunks = []
+    try:
+        async for chunk in request.stream():
+            with model.refusals():
+                hold.take(len(chunk))
+            chunks.append(chunk)
+    except ClientDisconnect:
+        model.metrics.cancelled("body")
+        raise
+    return b"".join(chunks)
 
 
 async def _unpacked(

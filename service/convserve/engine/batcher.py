@@ -50,7 +50,10 @@ class Observer(Protocol):
         """A batch came back, after so many seconds in its executor."""
 
     def dropped(self, reason: str) -> None:
-        """A payload ended without an answer: the code of its error, or "cancelled"."""
+        """A payload ended without an answer; the code of its error."""
+
+    def cancelled(self, stage: str) -> None:
+        """A payload's submitter left while it was in the "queue", or in "inference"."""
 
 
 class _Nobody:
@@ -60,6 +63,7 @@ class _Nobody:
     def batch_started(self, size: int) -> None: ...
     def batch_finished(self, size: int, seconds: float) -> None: ...
     def dropped(self, reason: str) -> None: ...
+    def cancelled(self, stage: str) -> None: ...
 
 
 class Cost(Protocol):
@@ -186,12 +190,13 @@ class Batcher(Generic[P, R]):
         pass unchanged).
         """
         try:
-            return await self._wait(self._admit(payload, key, deadline, priority))
+            request = self._admit(payload, key, deadline, priority)
+            return await self._wait(request)
         except ConvserveError as error:
             self._observe.dropped(error.code)
             raise
         except asyncio.CancelledError:
-            self._observe.dropped("cancelled")
+            self._observe.cancelled("inference" if request.running else "queue")
             raise
 
     @property

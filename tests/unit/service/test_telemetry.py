@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from convserve.engine.cpu import Throttling
 from convserve.telemetry import (
+    REASONS,
     REQUEST_ID,
+    STAGES,
     JsonFormatter,
     ModelMetrics,
     Telemetry,
@@ -95,19 +98,45 @@ def test_the_batcher_is_told_in_metrics() -> None:
     metrics.queue_depth(3)
     metrics.batch_started(4)
     metrics.batch_finished(4, 0.2)
-    for reason in ("cancelled", "inference_failed", "queue_full", "queue_full"):
+    metrics.cancelled("queue")
+    for reason in ("inference_failed", "queue_full", "queue_full"):
         metrics.dropped(reason)
     found = samples(telemetry)
     assert found["convserve_queue_depth['1', 'm']"] == 3
     assert found["convserve_batch_size_sum['1', 'm']"] == 4
     assert found["convserve_inference_duration_seconds_sum['1', 'm']"] == pytest.approx(0.2)
-    assert found["convserve_cancelled_total['1', 'm']"] == 1
+    assert found["convserve_cancelled_total['1', 'm', 'queue']"] == 1
     assert found["convserve_batch_item_errors_total['1', 'm']"] == 1
     assert found["convserve_rejected_total['1', 'm', 'queue_full']"] == 2
 
 
-def test_throttled_seconds_are_read_at_every_scrape() -> None:
-    telemetry, readings = Telemetry(), iter([1.5, 2.5])
+def test_counters_are_there_before_they_count() -> None:
+    telemetry = Telemetry(["queue_full"])
+    ModelMetrics(telemetry, "m", "1")
+    found = samples(telemetry)
+    for reason in REASONS:
+        assert found[f"convserve_rejected_total{sorted(['1', 'm', reason])}"] == 0
+    for stage in STAGES:
+        assert found[f"convserve_cancelled_total{sorted(['1', 'm', stage])}"] == 0
+    assert found["convserve_errors_total['queue_full']"] == 0
+
+
+def test_throttling_is_read_at_every_scrape() -> None:
+    readings = iter([Throttling(10, 2, 1.5), Throttling(20, 3, 2.5)])
+    telemetry = Telemetry()
     telemetry.watch_throttling(lambda: next(readings))
-    assert samples(telemetry)["convserve_cfs_throttled_seconds_total[]"] == 1.5
-    assert samples(telemetry)["convserve_cfs_throttled_seconds_total[]"] == 2.5
+    for periods, throttled, seconds in ((10, 2, 1.5), (20, 3, 2.5)):
+        found = samples(telemetry)
+        assert found["convserve_cfs_periods_total[]"] == periods
+        assert found["convserve_cfs_throttled_periods_total[]"] == throttled
+        assert found["convserve_cfs_throttled_seconds_total[]"] == seconds
+
+
+def test_the_store_is_told_state_by_state() -> None:
+    telemetry = Telemetry()
+    states = [("m", "1", "ready", True), ("m", "1", "failed", False)]
+    telemetry.watch_store(lambda: False, lambda: states)
+    found = samples(telemetry)
+    assert found["convserve_ready[]"] == 0
+    assert found["convserve_model_state['1', 'm', 'ready']"] == 1
+    assert found["convserve_model_state['1', 'failed', 'm']"] == 0
