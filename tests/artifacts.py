@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import soundfile
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -20,9 +21,11 @@ from PIL import Image
 from convserve_models import manifest as training_side
 from convserve_models import reference
 
-IMAGE, TEXT = "tiny_image", "tiny_text"
+IMAGE, TEXT, AUDIO, CEPSTRA = "tiny_image", "tiny_text", "tiny_audio", "tiny_cepstra"
 IMAGE_LABELS = ["cat", "dog", "ship", "truck"]
 TEXT_LABELS = ["world", "sports", "business"]
+LETTERS = [" ", "a", "b", "c"]
+RATE, FRAME, COEFFICIENTS = 8000, 80, 3
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
 LENGTH = 16
 SIDE = 8
@@ -39,6 +42,17 @@ IMAGE_STEPS: list[Manifest] = [
 TEXT_STEPS: list[Manifest] = [
     {"op": "lowercase"},
     {"op": "characters", "alphabet": ALPHABET, "length": LENGTH, "reverse": True},
+]
+
+
+AUDIO_STEPS: list[Manifest] = [
+    {"op": "pcm"},
+    {"op": "resample", "rate": RATE},
+    {"op": "pad", "lengths": [800, 1600, 8000, 240_000]},
+]
+CEPSTRA_STEPS: list[Manifest] = [
+    {"op": "frames", "coefficients": COEFFICIENTS},
+    {"op": "pad", "lengths": [10, 20, 200]},
 ]
 
 
@@ -87,6 +101,34 @@ def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> P
     return _write(path, inputs, "text", TEXT_STEPS, TEXT_LABELS, goldens)
 
 
+def build_audio(store: Path, version: str = "1") -> Path:
+    """Sound [N,T] with NaN behind the end → log probabilities [N,T/80,5] of four letters."""
+    path = _directory(store, AUDIO, version)
+    (path / "model.onnx").write_bytes(_letters_graph(FRAME, flat=True))
+    sounds = {
+        "short.wav": ("audio/wav", wav(0.09)),
+        "stereo.flac": ("audio/flac", wav(0.4, rate=44_100, channels=2, kind="FLAC")),
+        "voice.ogg": ("audio/ogg", wav(0.7, rate=16_000, kind="OGG")),
+    }
+    goldens = []
+    for name, (media, data) in sounds.items():
+        expected = letter_probabilities(reference.audio(data, AUDIO_STEPS), FRAME)
+        goldens.append(_spoken_golden(path, name, media, data, expected))
+    inputs = [{"name": "sound", "datatype": "FP32", "shape": [-1, -1]}]
+    return _write_speech(path, inputs, "audio", AUDIO_STEPS, goldens)
+
+
+def build_cepstra(store: Path, version: str = "1") -> Path:
+    """Cepstra [N,L,3] with NaN behind the end → log probabilities [N,L,5] of four letters."""
+    path = _directory(store, CEPSTRA, version)
+    (path / "model.onnx").write_bytes(_letters_graph(COEFFICIENTS, flat=False))
+    data = npy(np.random.default_rng(0).standard_normal((7, COEFFICIENTS)))
+    expected = letter_probabilities(reference.cepstra(data, CEPSTRA_STEPS), COEFFICIENTS)
+    goldens = [_spoken_golden(path, "said.npy", "application/octet-stream", data, expected)]
+    inputs = [{"name": "cepstra", "datatype": "FP32", "shape": [-1, -1, COEFFICIENTS]}]
+    return _write_speech(path, inputs, "cepstra", CEPSTRA_STEPS, goldens)
+
+
 def edit(path: Path, change: Callable[[Manifest], object]) -> None:
     """Change the manifest of an artifact, then bring all digests up to date."""
     manifest: Manifest = json.loads((path / "manifest.json").read_text())
@@ -108,6 +150,37 @@ def picture(
     stream = io.BytesIO()
     Image.fromarray(noise, "RGBA").convert(mode).save(stream, kind, exif=exif)
     return stream.getvalue()
+
+
+def wav(
+    seconds: float,
+    rate: int = RATE,
+    channels: int = 1,
+    kind: str = "WAV",
+    subtype: str | None = None,
+    seed: int = 0,
+) -> bytes:
+    """Encode noise, the same for the same arguments."""
+    noise = np.random.default_rng(seed).uniform(-0.9, 0.9, (round(seconds * rate), channels))
+    stream = io.BytesIO()
+    soundfile.write(stream, noise, rate, format=kind, subtype=subtype)
+    return stream.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """Encode an array as a NumPy file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def letter_probabilities(padded: Floats, size: int) -> Floats:
+    """What the speech networks answer: [positions, 1 + letters], by numpy."""
+    frames = padded.reshape(-1, size)
+    given = ~np.isnan(frames).any(axis=1, keepdims=True)
+    logits = np.where(given, np.nan_to_num(frames) @ _letter_weights(size), _SILENCE)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def image_probabilities(encoded: bytes) -> Floats:
@@ -215,6 +288,34 @@ def _product() -> list[onnx.NodeProto]:
     ]
 
 
+def _letters_graph(size: int, *, flat: bool) -> bytes:
+    """Frames of `size` numbers → logits of letters; a frame with a NaN in it says nothing."""
+    name = "sound" if flat else "cepstra"
+    nodes = [
+        helper.make_node("Reshape", [name, "shape"], ["frames"]),
+        helper.make_node("IsNaN", ["frames"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "frames"], ["numbers"]),
+        helper.make_node("MatMul", ["numbers", "weights"], ["heard"]),
+        helper.make_node("Cast", ["missing"], ["gaps"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["gaps"], ["gap"], axes=[2], keepdims=1),
+        helper.make_node("Cast", ["gap"], ["ended"], to=TensorProto.BOOL),
+        helper.make_node("Where", ["ended", "silence", "heard"], ["logits"]),
+        helper.make_node("LogSoftmax", ["logits"], ["log_probabilities"], axis=2),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "shape": np.array([0, -1, size], np.int64),
+        "zero": np.zeros((), np.float32),
+        "weights": _letter_weights(size),
+        "silence": _SILENCE,
+    }
+    shape: list[str | int | None] = ["n", "t"] if flat else ["n", "t", size]
+    given = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    result = helper.make_tensor_value_info(
+        "log_probabilities", TensorProto.FLOAT, ["n", "l", len(LETTERS) + 1]
+    )
+    return _whole(nodes, constants, given, result)
+
+
 def _model(
     nodes: list[onnx.NodeProto],
     constants: dict[str, NDArray[Any]],
@@ -223,8 +324,17 @@ def _model(
     *scores: onnx.ValueInfoProto,
 ) -> bytes:
     result = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", labels])
+    return _whole(nodes, constants, given, result, *scores)
+
+
+def _whole(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[Any]],
+    given: onnx.ValueInfoProto,
+    *results: onnx.ValueInfoProto,
+) -> bytes:
     weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", [given], [result, *scores], weights)
+    graph = helper.make_graph(nodes, "tiny", [given], list(results), weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
@@ -239,6 +349,14 @@ def _text_weights() -> tuple[Floats, Floats]:
     rng = np.random.default_rng(2)
     embedding = rng.normal(0, 1, (len(ALPHABET) + 1, 4)).astype(np.float32)
     return embedding, rng.normal(0, 0.2, (LENGTH * 4, len(TEXT_LABELS))).astype(np.float32)
+
+
+_SILENCE = np.array([0, *[-1e4] * len(LETTERS)], np.float32)
+
+
+def _letter_weights(size: int) -> Floats:
+    shape = (size, len(LETTERS) + 1)
+    return np.random.default_rng(3).normal(0, 0.6, shape).astype(np.float32)
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -286,6 +404,46 @@ def _write(
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]}],
         "preprocess": {"modality": modality, "steps": steps},
         "postprocess": {"kind": "classification", "labels": labels, "conformal": conformal},
+        "goldens": goldens,
+    }
+    training_side.write(manifest, path)
+    return path
+
+
+def _spoken_golden(path: Path, name: str, media: str, data: bytes, expected: Floats) -> Manifest:
+    (path / "samples" / name).write_bytes(data)
+    names = ["", *LETTERS]
+    best = {
+        f"{place} {names[row.argmax()]}": float(row.max()) for place, row in enumerate(expected)
+    }
+    return {
+        "input": f"samples/{name}",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "media_type": media,
+        "expected": best,
+        "tolerance": 1e-3,
+    }
+
+
+def _write_speech(
+    path: Path,
+    inputs: list[Manifest],
+    modality: str,
+    steps: list[Manifest],
+    goldens: list[Manifest],
+) -> Path:
+    graph = hashlib.sha256((path / "model.onnx").read_bytes()).hexdigest()
+    shape = [-1, -1, len(LETTERS) + 1]
+    manifest = {
+        "schema_version": 1,
+        "id": path.parent.name,
+        "version": path.name,
+        "task": "transcription",
+        "graphs": {"predict": {"file": "model.onnx", "sha256": graph}},
+        "inputs": inputs,
+        "outputs": [{"name": "log_probabilities", "datatype": "FP32", "shape": shape}],
+        "preprocess": {"modality": modality, "steps": steps},
+        "postprocess": {"kind": "transcription", "labels": LETTERS, "seconds": 0.01},
         "goldens": goldens,
     }
     training_side.write(manifest, path)

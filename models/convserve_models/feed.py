@@ -7,11 +7,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convserve_models import augment, network
 from convserve_models.data import Split
 from convserve_models.recipe import Recipe
+
+POOL = 16
+"""Batches whose sequences are sorted by length together."""
 
 
 class Feed(Protocol):
@@ -52,8 +56,9 @@ class _Sequences:
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         random = np.random.default_rng((self.recipe.seed, epoch))
-        order = random.permutation(len(self.split))
-        for batch in network.batches(self.split, self.recipe.batch_size, order):
+        lengths = np.array([len(one) for one in self.split.inputs])
+        for part in _alike(lengths, self.recipe.batch_size, random):
+            batch = self.split.take(part)
             varied = augment.sequences(list(batch.inputs), self.recipe.augment, random)
             inputs = network.tensor(self.recipe, Split(varied, batch.labels))
             labels = torch.from_numpy(batch.labels)
@@ -61,3 +66,14 @@ class _Sequences:
                 inputs.to(self.device, non_blocking=True),
                 labels.to(self.device, non_blocking=True),
             )
+
+
+def _alike(
+    lengths: NDArray[np.int64], size: int, random: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """All positions, in shuffled batches of like lengths: padding costs as much as sound."""
+    order = random.permutation(len(lengths))
+    pools = [order[start : start + POOL * size] for start in range(0, len(order), POOL * size)]
+    sorted_pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    parts = [p[at : at + size] for p in sorted_pools for at in range(0, len(p), size)]
+    return (parts[i] for i in random.permutation(len(parts)))

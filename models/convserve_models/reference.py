@@ -7,6 +7,7 @@ hold the two together.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ def read(content: bytes, preprocess: Preprocess) -> NDArray[Any]:
     """Raw bytes -> the network's input, without a batch axis."""
     if preprocess.modality == "image":
         return image(content, preprocess.steps)
+    if preprocess.modality == "audio":
+        return audio(content, preprocess.steps)
+    if preprocess.modality == "cepstra":
+        return cepstra(content, preprocess.steps)
     return text(content.decode(), preprocess.steps)
 
 
@@ -80,3 +85,46 @@ def _characters(string: str, alphabet: str, length: int, reverse: bool) -> NDArr
     ids = np.zeros(length, np.int64)
     ids[: len(known)] = known[::-1] if reverse else known
     return ids
+
+
+def audio(encoded: bytes, steps: Sequence[Step]) -> NDArray[np.float32]:
+    """Encoded sound -> `float32 [length]`, NaN behind the end."""
+    # Not at the top: who trains on arrays needs no decoder.
+    import soundfile
+
+    channels, rate = soundfile.read(io.BytesIO(encoded), dtype="float64", always_2d=True)
+    samples = channels.mean(axis=1).clip(-1, 1)
+    for step in steps:
+        if step["op"] == "resample":
+            samples = _resampled(samples, rate, step["rate"])
+        elif step["op"] == "pad":
+            samples = _padded(samples, step["lengths"])
+    return np.asarray(samples, np.float32)
+
+
+def _resampled(samples: NDArray[np.float64], rate: int, to: int) -> NDArray[np.float64]:
+    from scipy.signal import firwin, upfirdn
+
+    up, down = to // math.gcd(rate, to), rate // math.gcd(rate, to)
+    if up == down:
+        return samples
+    widest = max(up, down)
+    half = 24 * widest
+    taps = up * firwin(2 * half + 1, 0.95 / widest, window=("kaiser", 8.0))
+    # Zeros before the taps bring their middle to a multiple of `down`, where a result is.
+    early = -half % down
+    filtered = upfirdn(np.pad(taps, (early, 0)), samples, up, down)
+    first = (half + early) // down
+    return np.asarray(filtered[first : first + math.ceil(len(samples) * up / down)])
+
+
+def cepstra(content: bytes, steps: Sequence[Step]) -> NDArray[np.float32]:
+    """NumPy file -> `float32 [length, coefficients]`, NaN behind the end."""
+    frames = np.load(io.BytesIO(content), allow_pickle=False)
+    return _padded(frames.astype(np.float64), steps[-1]["lengths"]).astype(np.float32)
+
+
+def _padded(sequence: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
+    length = min(length for length in lengths if length >= len(sequence))
+    behind = [(0, length - len(sequence))] + [(0, 0)] * (sequence.ndim - 1)
+    return np.pad(sequence, behind, constant_values=np.nan)

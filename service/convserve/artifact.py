@@ -156,13 +156,43 @@ class Characters(Fact):
     reverse: bool = False
 
 
-Step = Annotated[Decode | Resize | CenterCrop | Lowercase | Characters, Field(discriminator="op")]
+class Pcm(Fact):
+    """Sound bytes → float32 [length], one channel."""
+
+    op: Literal["pcm"]
+
+
+class Resample(Fact):
+    """So many samples a second."""
+
+    op: Literal["resample"]
+    rate: Annotated[Integer, Field(ge=4_000, le=192_000, multiple_of=25)]
+
+
+class Frames(Fact):
+    """A NumPy file → float32 [length, coefficients]."""
+
+    op: Literal["frames"]
+    coefficients: Positive
+
+
+class Pad(Fact):
+    """NaN behind the end, up to the next of these lengths."""
+
+    op: Literal["pad"]
+    lengths: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+Step = Annotated[
+    Decode | Resize | CenterCrop | Lowercase | Characters | Pcm | Resample | Frames | Pad,
+    Field(discriminator="op"),
+]
 
 
 class Preprocess(Fact):
     """How raw bytes become the graph's input."""
 
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "audio", "cepstra"]
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
 
 
@@ -197,6 +227,14 @@ class Postprocess(Fact):
     out_of_distribution: OutOfDistribution | None = None
 
 
+class TranscriptionPostprocess(Fact):
+    """Output 0 is CTC's blank, output i the label i - 1; positions follow each other by seconds."""
+
+    kind: Literal["transcription"]
+    labels: Annotated[tuple[Text, ...], Field(min_length=2), AfterValidator(_distinct)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
 class Metric(Fact):
     """A measured figure, with its n and its 95 % interval."""
 
@@ -225,7 +263,7 @@ class Evaluation(Fact):
 
 
 class Golden(Fact):
-    """A raw input and the probabilities that the training side computed for it."""
+    """A raw input and the probabilities, by name, that the training side computed for it."""
 
     input: RelativePath
     sha256: Sha256
@@ -273,13 +311,13 @@ class Manifest(Fact):
     revision: Text | None = None
     environment: dict[str, str] | None = None
     dataset: Dataset | None = None
-    task: Literal["classification"]
+    task: Literal["classification", "transcription"]
     graphs: Graphs
     inputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     preprocess: Preprocess
     collate: Collate = Collate(kind="stack")
-    postprocess: Postprocess
+    postprocess: Annotated[Postprocess | TranscriptionPostprocess, Field(discriminator="kind")]
     metrics: tuple[Metric, ...] = ()
     baselines: tuple[Metric, ...] = ()
     evaluation: Evaluation | None = None

@@ -19,6 +19,7 @@ from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
 
 CHUNK = 64
+COLUMNS = {"classification": ("label", "probability"), "transcription": ("transcript", "score")}
 UNLIMITED = ByteBudget(sys.maxsize)  # a chunk is bound, and nobody else asks
 Row = dict[str, Any]
 
@@ -38,7 +39,11 @@ async def predict(
         model = await repository.get(name)
         with _open(out) as stream:
             top_k = min(top_k, len(model.labels))
-            write = _json_lines(stream) if out.endswith(".jsonl") else _table(stream, top_k)
+            write = (
+                _json_lines(stream)
+                if out.endswith(".jsonl")
+                else _table(stream, COLUMNS.get(model.task, ()), top_k)
+            )
             chunk = min(CHUNK, settings.queue_capacity)
             return await _run(model, list(_files(sources)), write, chunk, top_k)
     finally:
@@ -99,13 +104,14 @@ def _json_lines(stream: TextIO) -> Callable[[Row], None]:
     return write
 
 
-def _table(stream: TextIO, top_k: int) -> Callable[[Row], None]:
+def _table(stream: TextIO, words: Sequence[str], top_k: int) -> Callable[[Row], None]:
     writer = csv.writer(stream, lineterminator="\n")
-    ranks = [f"{what}_{rank}" for rank in range(1, top_k + 1) for what in ("label", "probability")]
+    ranks = [f"{what}_{rank}" for rank in range(1, top_k + 1) for what in words]
     writer.writerow(["file", *ranks, "error"])
 
     def write(row: Row) -> None:
-        cells = [cell for entry in row.get("top", ()) for cell in entry.values()]
+        ranked = row.get("top") or row.get("alternatives") or ()
+        cells = [cell for entry in ranked for cell in entry.values()]
         cells += [""] * (len(ranks) - len(cells))
         writer.writerow([row["file"], *cells, row.get("error", "")])
 

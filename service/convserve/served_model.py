@@ -6,9 +6,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
+from typing import TypeVar
 
 from convserve import postprocess, preprocess
 from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, load_artifact
@@ -32,6 +34,8 @@ ROUNDS = 3  # of trials of each way to share the cores
 MEASUREMENTS = 5  # of each batch size, before any request
 POLL_SECONDS = 0.05  # how often to look whether the service is idle
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,6 +58,7 @@ class ServedModel:
         self.artifact = artifact
         self.id, self.version = manifest.id, manifest.version
         self.labels = manifest.postprocess.labels
+        self.task = manifest.task
         self.modality = manifest.preprocess.modality
         self.max_batch_size = min(settings.max_batch_size, limit)
         self.metrics = ModelMetrics(telemetry, self.id, self.version)
@@ -207,11 +212,13 @@ class ServedModel:
     ) -> dict[str, object]:
         """Return the answer for one input, by `deadline` (seconds of the loop's clock).
 
-        Raises what Batcher.submit raises.
+        Raises what Batcher.submit raises, and QueueFull if too many answers are searched for.
         """
         outputs = await self.outputs(prepared.inputs, trace, deadline=deadline, priority=priority)
         started = perf_counter()
-        value = self._postprocess.answer(outputs, top_k) | prepared.facts
+        answer = partial(self._postprocess.answer, outputs, top_k)
+        searches = self._postprocess.searches(top_k)
+        value = (await self._on_thread(answer) if searches else answer()) | prepared.facts
         trace.span("post", perf_counter() - started)
         return value
 
@@ -235,7 +242,7 @@ class ServedModel:
 
     def row(self, outputs: Arrays) -> list[float]:
         """Return the probability of every label; raises InferenceFailed if one is no number."""
-        return self._postprocess.row(outputs)
+        return list(self._postprocess.proof(outputs).values())
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -269,9 +276,9 @@ class ServedModel:
             return await self._on_thread(lambda: _finish(pending, hold))
         return _finish(pending, hold)
 
-    async def _on_thread(self, work: Callable[[], Prepared]) -> Prepared:
+    async def _on_thread(self, work: Callable[[], T]) -> T:
         if self._decoding >= self._capacity:
-            raise QueueFull(f"{self._decoding} inputs of {self.id} are being decoded")
+            raise QueueFull(f"{self._decoding} inputs or answers of {self.id} are being decoded")
         self._decoding += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._decoders, work)

@@ -120,11 +120,12 @@ class Verifier:
         )
 
     def _rows(self, golden: Golden, items: Sequence[Prepared]) -> list[dict[str, float]]:
-        """Return label → probability for each item."""
-        labels = self.postprocess.labels
+        """Return name → probability for each item."""
         try:
             outputs = self.run([item.inputs for item in items])
-            rows = [self.postprocess.row(output) for output in outputs]
+            return [self.postprocess.proof(output) for output in outputs]
+        except InvalidArtifact:
+            raise
         except InferenceFailed as error:
             raise InvalidArtifact(f"golden {golden.input}: {error.detail}", SKEW) from None
         except Exception as error:
@@ -132,13 +133,6 @@ class Verifier:
                 f"{self.artifact.graph} fails on golden {golden.input}: {error}",
                 "export the graph again, with a dynamic batch axis and the batch first",
             ) from error
-        if len(rows[0]) != len(labels):
-            raise InvalidArtifact(
-                f"{self.artifact.graph} gives {len(rows[0])} probabilities, "
-                f"the manifest names {len(labels)} labels",
-                "name one label for each output, in the order of the outputs",
-            )
-        return [dict(zip(labels, row, strict=True)) for row in rows]
 
     def _compare(
         self, golden: Golden, expected: dict[str, float], row: dict[str, float], how: str

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
-from convserve.artifact import Manifest, read_manifest
+from convserve.artifact import Manifest, Postprocess, read_manifest
 from convserve_models import calibrate, data, recipes, reference
 from convserve_models.data import Split
 from convserve_models.tasks import classification
@@ -101,6 +101,7 @@ def _law(card: dict[str, Any], metric: str, n: int) -> tuple[float, float]:
 def test_what_is_from_elsewhere_is_told_apart(path: Path) -> None:
     """The score of the artifact's own test split against that of another dataset's."""
     card = read_manifest(path)
+    assert isinstance(card.postprocess, Postprocess)
     limit = card.postprocess.out_of_distribution
     assert card.dataset is not None
     assert limit is not None
@@ -116,6 +117,7 @@ def test_what_is_from_elsewhere_is_told_apart(path: Path) -> None:
 
 def _scores(path: Path, card: Manifest, dataset: str) -> NDArray[np.float32]:
     """Scores of the first test samples of a dataset, from the ONNX file."""
+    assert isinstance(card.postprocess, Postprocess)
     limit = card.postprocess.out_of_distribution
     assert limit is not None
     preprocess = recipes.load(card.id).preprocess

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,18 +14,24 @@ from pydantic import ValidationError
 
 from convserve.artifact import Manifest
 from convserve_models import manifest as training_side
+from tests.artifacts import build_audio, build_cepstra
 
 STORE = Path(__file__).parents[2] / "models" / "store"
 SHIPPED = [
     json.loads(path.read_text(encoding="utf-8")) for path in sorted(STORE.glob("*/*/manifest.json"))
 ]
+with TemporaryDirectory() as scratch:
+    SHIPPED += [
+        json.loads((build(Path(scratch)) / "manifest.json").read_text(encoding="utf-8"))
+        for build in (build_audio, build_cepstra)
+    ]
 JUNK: list[Any] = [
     *(None, True, 0, -1, 1, 1.5, 2.0, 1e9),
-    *("", "x", "../x", "/x", "a/b", "cat", "1", "01", "bilinear"),
+    *("", "x", "transcription", "pcm", "../x", "/x", "a/b", "cat", "1", "01", "bilinear"),
     *([], [1], [1, 2], [1.0, 2], ["a", "a"], ["a", "b"], [None]),
     *({}, {"a": 1}, {"a": 0.5}, {"x": None}),
 ]
-NAMES = ["unknown", "filter", "reverse", "temperature", "note"]
+NAMES = ["unknown", "seconds", "rate", "lengths", "filter", "reverse", "temperature", "note"]
 
 
 def by_the_schema(manifest: dict[str, Any]) -> bool:

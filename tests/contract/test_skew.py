@@ -14,7 +14,7 @@ from convserve import preprocess
 from convserve.artifact import Manifest
 from convserve.errors import InvalidInput
 from convserve.settings import Settings
-from convserve_models import reference
+from convserve_models import recipes, reference
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "models" / "store"
@@ -81,13 +81,11 @@ def test_texts(manifest: Manifest, text: str) -> None:
     np.testing.assert_array_equal(ids, reference.text(text, steps))
 
 
-def test_every_word_of_the_schema_is_used_by_a_shipped_artifact() -> None:
+def test_every_word_of_the_schema_is_used_by_an_artifact_or_a_recipe() -> None:
     schema = json.loads((STORE / "artifact.schema.json").read_text(encoding="utf-8"))
     words = {step["properties"]["op"]["const"] for step in schema["$defs"]["step"]["oneOf"]}
-    used = {
-        step.op
-        for m in ("image", "text")
-        for card in manifests(m)
-        for step in card.preprocess.steps
-    }
+    shipped = [card for modality in ("image", "text") for card in manifests(modality)]
+    used = {step.op for card in shipped for step in card.preprocess.steps}
+    for recipe in map(recipes.load, recipes.names()):
+        used |= {step["op"] for step in recipe.preprocess.steps}
     assert used == words

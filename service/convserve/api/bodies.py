@@ -20,6 +20,10 @@ FORM = f"{FORM_MEDIA} (what curl sends if no -H 'Content-Type: …' says otherwi
 ADVICE = {
     "image": 'send the image itself as image/*, base64 as JSON {"image": …}, '
     "or a multipart field named image",
+    "audio": 'send the sound itself as audio/*, base64 as JSON {"audio": …}, '
+    "or a multipart field named audio",
+    "cepstra": "send the NumPy file itself as application/octet-stream, base64 as JSON "
+    '{"cepstra": …}, or a multipart field named cepstra',
     "text": 'send text/plain, JSON {"text": …}, or a multipart field named text',
 }
 WHOLE = re.compile(r"-?[0-9]{1,9}")
@@ -66,7 +70,7 @@ class Reader:
         return Call([Instance(body, "")])
 
     def _check_media(self, kind: str, charset: bytes) -> None:
-        fits = kind.startswith("image/") if self.modality == "image" else kind == TEXT
+        fits = kind == TEXT if self.modality == "text" else kind.startswith(f"{self.modality}/")
         if not fits and kind not in {RAW, ""}:
             given = FORM if kind == FORM_MEDIA else kind[:100]
             raise UnsupportedMedia(
@@ -77,10 +81,10 @@ class Reader:
 
     def _json(self, body: bytes) -> Call:
         document = _object(_parse(body), "")
-        _check_keys(document, ("text", "image", "instances", "top_k"), "")
+        _check_keys(document, (*ADVICE, "instances", "top_k"), "")
         given = document.keys() - {"top_k"}
         if len(given) != 1:
-            raise InvalidInput("give one of text, image and instances, and only one")
+            raise InvalidInput(f"give one of {_list_of(*ADVICE, 'instances')}, and only one")
         (key,) = given
         if key == "instances":
             instances = list(self._instances(document[key]))
@@ -99,9 +103,9 @@ class Reader:
         if isinstance(value, str):
             return self._instance(self.modality, value, pointer)
         item = _object(value, pointer)
-        _check_keys(item, ("text", "image"), pointer)
+        _check_keys(item, tuple(ADVICE), pointer)
         if len(item) != 1:
-            raise InvalidInput("an instance is either a text or an image", pointer)
+            raise InvalidInput(f"an instance holds one of {_list_of(*ADVICE)}", pointer)
         (key,) = item
         return self._instance(key, item[key], f"{pointer}/{key}")
 
@@ -109,7 +113,7 @@ class Reader:
         self._check_modality(key, pointer)
         if not isinstance(value, str):
             raise InvalidInput(f"{key} must be a string", pointer)
-        data = base64_image(value, pointer) if key == "image" else value.encode()
+        data = value.encode() if key == "text" else decode_base64(key, value, pointer)
         return Instance(data, pointer)
 
     def _multipart(self, body: bytes, boundary: bytes) -> Call:
@@ -128,7 +132,7 @@ class Reader:
         return Call(instances, top_k)
 
     def _part(self, name: str, data: bytes, pointer: str) -> Instance:
-        _check_keys((name,), ("text", "image", "file", "files", "data", "top_k"), "")
+        _check_keys((name,), (*ADVICE, "file", "files", "data", "top_k"), "")
         if name in ADVICE:
             self._check_modality(name, pointer)
         return Instance(data, pointer)
@@ -170,14 +174,19 @@ def _check_keys(keys: Collection[str], known: Collection[str], pointer: str) -> 
             )
 
 
-def base64_image(value: str, pointer: str) -> bytes:
+def _list_of(*names: str) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}"
+
+
+def decode_base64(key: str, value: str, pointer: str) -> bytes:
     """Return what base64 or a data URL holds; raises InvalidInput."""
     match = DATA_URL.match(value)
-    if match and not re.fullmatch(r"image/[a-z0-9.+-]+;base64", match["type"], re.IGNORECASE):
-        raise InvalidInput("a data URL must begin with data:image/…;base64,", pointer)
+    if match and not re.fullmatch(rf"{key}/[a-z0-9.+-]+;base64", match["type"], re.IGNORECASE):
+        raise InvalidInput(f"a data URL must begin with data:{key}/…;base64,", pointer)
     encoded = value[match.end() :] if match else value
     try:
         # Line breaks are what the command-line tool puts in by default.
         return binascii.a2b_base64("".join(encoded.split()), strict_mode=True)
     except ValueError as error:
-        raise InvalidInput(f"image must be base64 or a data URL: {error}", pointer) from None
+        raise InvalidInput(f"{key} must be base64 or a data URL: {error}", pointer) from None

@@ -169,8 +169,8 @@ OPTIONS: list[Object] = [
         "description": "Comes back on the answer and in the log.",
     },
 ]
-PREDICT = "Classify one or several images or texts"
-IMAGE: Object = {"schema": {"type": "string", "format": "binary"}}
+PREDICT = "Classify or transcribe one or several inputs"
+BINARY: Object = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _examples(**bodies: Object | str) -> Object:
@@ -201,8 +201,9 @@ PREDICT_BODY: Object = {
             "schema": ref("PredictForm"),
             "examples": _examples(text={"text": SENTENCE, "top_k": 2}),
         },
-        "image/*": IMAGE,
-        "application/octet-stream": IMAGE,
+        "image/*": BINARY,
+        "audio/*": BINARY,
+        "application/octet-stream": BINARY,
     },
 }
 

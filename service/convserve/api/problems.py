@@ -71,8 +71,8 @@ PROBLEMS = {
     "input_too_large": Problem(
         413,
         "The input is too large",
-        "The body has more bytes, or the image more pixels, than this service takes, or the "
-        "request alone needs more memory than all together may take.",
+        "The body has more bytes, the image more pixels, or the sound more seconds than this "
+        "service takes, or the request alone needs more memory than all together may take.",
         "Send a smaller input or fewer instances, or have the operator raise "
         "CONVSERVE_MAX_BODY_BYTES, CONVSERVE_MAX_PIXELS or CONVSERVE_MAX_IN_FLIGHT_BYTES.",
     ),
@@ -80,8 +80,8 @@ PROBLEMS = {
         415,
         "The model does not take this media type",
         "The Content-Type, the charset or the format of the data is none that fits the model.",
-        "Send images as image/*, text as UTF-8 text/plain, or either as application/json or "
-        "multipart/form-data.",
+        "Send images as image/*, sounds as audio/*, text as UTF-8 text/plain, or any of them as "
+        "application/json or multipart/form-data.",
     ),
     "invalid_input": Problem(
         422,

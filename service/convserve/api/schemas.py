@@ -9,15 +9,24 @@ Object = dict[str, Any]
 TOP_K: Object = {
     "type": "integer",
     "minimum": 1,
-    "description": "How many labels `top` lists; at most the number of labels.",
+    "description": "How many labels `top` lists, or texts `alternatives`; at most the number of "
+    "labels.",
 }
 BASE64: Object = {
     "type": "string",
     "description": "The encoded image (JPEG, PNG, WebP, BMP, GIF, TIFF) as base64 or data URL.",
 }
+AUDIO: Object = {
+    "type": "string",
+    "description": "The encoded sound (WAV, FLAC, OGG) as base64 or data URL.",
+}
+CEPSTRA: Object = {
+    "type": "string",
+    "description": "Cepstra [length, coefficients] as numpy.save writes them, as base64.",
+}
 INSTANCE: Object = {
     "oneOf": [
-        {"type": "string", "description": "A text, or an image as base64 or data URL."},
+        {"type": "string", "description": "A text, or anything else as base64 or data URL."},
         {
             "type": "object",
             "additionalProperties": False,
@@ -29,6 +38,18 @@ INSTANCE: Object = {
             "additionalProperties": False,
             "required": ["image"],
             "properties": {"image": BASE64},
+        },
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["audio"],
+            "properties": {"audio": AUDIO},
+        },
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["cepstra"],
+            "properties": {"cepstra": CEPSTRA},
         },
     ]
 }
@@ -63,8 +84,8 @@ MODEL: Object = _object(
     "name title task modality required version state reason versions",
     name=STRING,
     title=_nullable("string", "What a person calls it."),
-    task=_nullable("string", "What it does, e.g. classification."),
-    modality=_nullable("string", "What it takes: image or text."),
+    task=_nullable("string", "What it does: classification, transcription …"),
+    modality=_nullable("string", "What it takes: image, text, audio, cepstra or tensor."),
     required={"type": "boolean", "description": "The service is ready only when this model is."},
     version={"type": "string", "description": "The latest version."},
     state=STATE,
@@ -77,24 +98,29 @@ COMPONENTS: dict[str, Object] = {
         "oneOf": [
             _one_of("text", {"type": "string", "minLength": 1}),
             _one_of("image", BASE64),
+            _one_of("audio", AUDIO),
+            _one_of("cepstra", CEPSTRA),
             _one_of("instances", {"type": "array", "minItems": 1, "items": INSTANCE}),
         ]
     },
     "PredictForm": {
         "type": "object",
-        "description": "One or several fields of one kind; `file` and `files` are raw images for "
-        "an image model, UTF-8 text for a text model.",
+        "description": "One or several fields of one kind; `file` and `files` are what the model "
+        "takes: raw images, sounds or NumPy files, UTF-8 text.",
         "properties": {
             "image": {"type": "string", "format": "binary"},
             "file": {"type": "string", "format": "binary"},
             "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
             "data": {"type": "string", "format": "binary", "description": "As `file`."},
+            "audio": {"type": "string", "format": "binary"},
+            "cepstra": {"type": "string", "format": "binary"},
             "text": {"type": "string"},
             "top_k": TOP_K,
         },
     },
     "Ranked": _object("label probability", label=STRING, probability=PROBABILITY),
-    "Prediction": _object(
+    "Prediction": {"oneOf": [ref("Classification"), ref("Transcription")]},
+    "Classification": _object(
         "label probability top",
         label={"type": "string", "description": "The most probable label."},
         probability=PROBABILITY,
@@ -116,6 +142,30 @@ COMPONENTS: dict[str, Object] = {
             "description": "Characters, white space aside, that the model does not know.",
         },
     ),
+    "Transcription": _object(
+        "transcript score characters",
+        transcript=STRING,
+        score={
+            "type": "number",
+            "description": "Natural logarithm of the probability of the best path, or, with "
+            "`top_k`, of the text.",
+        },
+        characters={"type": "array", "items": ref("Character")},
+        alternatives={
+            "type": "array",
+            "items": ref("Alternative"),
+            "description": "With `top_k`: the most probable texts first (prefix beam search).",
+        },
+        seconds={"type": "number", "description": "How long the sound lasts."},
+    ),
+    "Character": _object(
+        "character start end probability",
+        character=STRING,
+        start={"type": "number", "description": "Seconds from the beginning."},
+        end={"type": "number", "description": "Seconds from the beginning."},
+        probability=PROBABILITY,
+    ),
+    "Alternative": _object("transcript score", transcript=STRING, score={"type": "number"}),
     "Predictions": _object(
         "model version predictions",
         model=STRING,

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from convserve.artifact import Manifest
 from convserve.postprocess.classification import Classification
 from convserve.postprocess.tensors import Tensors
+from convserve.postprocess.transcription import Transcription
 
-Postprocess = Classification | Tensors
+Postprocess = Classification | Transcription | Tensors
 KINDS: dict[str, Callable[[Manifest], Postprocess]] = {
     "classification": Classification,
+    "transcription": Transcription,
     "tensors": Tensors,
 }
 

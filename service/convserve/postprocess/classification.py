@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest
+from convserve.artifact import Manifest, Postprocess
 from convserve.errors import InferenceFailed, InvalidArtifact
 
 DIGITS = 6  # of a probability: what float32 resolves
@@ -17,11 +17,14 @@ class Classification:
     """One row of probabilities [labels] → an answer."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self.labels = manifest.postprocess.labels
+        facts = manifest.postprocess
+        assert isinstance(facts, Postprocess)
+        self.labels = facts.labels
+        self._graph = manifest.graphs.predict.file
         self._output = manifest.outputs[0].name
-        conformal = manifest.postprocess.conformal
+        conformal = facts.conformal
         self._threshold = conformal.threshold if conformal else None
-        self._strange = manifest.postprocess.out_of_distribution
+        self._strange = facts.out_of_distribution
         self._check_score(manifest)
 
     def row(self, outputs: dict[str, NDArray[Any]]) -> list[float]:
@@ -30,6 +33,21 @@ class Classification:
         if not all(map(math.isfinite, probabilities)):
             raise InferenceFailed("the model gave a probability that is not a number")
         return probabilities
+
+    def proof(self, outputs: dict[str, NDArray[Any]]) -> dict[str, float]:
+        """Return label → probability; raises InvalidArtifact if there are more or less labels."""
+        row = self.row(outputs)
+        if len(row) != len(self.labels):
+            raise InvalidArtifact(
+                f"{self._graph} gives {len(row)} probabilities, "
+                f"the manifest names {len(self.labels)} labels",
+                "name one label for each output, in the order of the outputs",
+            )
+        return dict(zip(self.labels, row, strict=True))
+
+    def searches(self, top_k: int | None) -> bool:
+        """Tell whether an answer takes too long for the event loop: never."""
+        return False
 
     def answer(self, outputs: dict[str, NDArray[Any]], top_k: int | None) -> dict[str, object]:
         """Return label, probability and top (most probable first).

@@ -15,9 +15,13 @@ class Tensors:
     def __init__(self, manifest: Manifest) -> None:
         pass
 
-    def row(self, outputs: dict[str, NDArray[Any]]) -> list[float]:
+    def proof(self, outputs: dict[str, NDArray[Any]]) -> dict[str, float]:
         """There are no probabilities."""
-        return []
+        return {}
+
+    def searches(self, top_k: int | None) -> bool:
+        """Tell whether an answer takes too long for the event loop: never."""
+        return False
 
     def answer(self, outputs: dict[str, NDArray[Any]], top_k: int | None) -> dict[str, object]:
         """Return the outputs by name."""

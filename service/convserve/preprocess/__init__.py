@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from convserve.artifact import Manifest
+from convserve.preprocess.audio import AudioPreprocess
+from convserve.preprocess.cepstra import CepstraPreprocess
 from convserve.preprocess.image import ImagePreprocess
 from convserve.preprocess.prepared import Preprocess
 from convserve.preprocess.tensor import TensorPreprocess
@@ -12,6 +14,8 @@ from convserve.settings import Settings
 MODALITIES: dict[str, Callable[[Manifest, Settings], Preprocess]] = {
     "image": ImagePreprocess,
     "text": TextPreprocess,
+    "audio": AudioPreprocess,
+    "cepstra": CepstraPreprocess,
     "tensor": TensorPreprocess,
 }
 

@@ -210,5 +210,7 @@ def test_files_must_lie_inside(store: Path, tmp_path: Path) -> None:
 def test_what_breaks_the_contract_is_named(store: Path) -> None:
     path = store / TEXT / "1"
     edit(path, lambda manifest: manifest["postprocess"].update(labels=["a", "a"]))
-    with pytest.raises(InvalidArtifact, match=r"postprocess\.labels: .*'a' is listed twice"):
+    with pytest.raises(
+        InvalidArtifact, match=r"postprocess\.classification\.labels: .*'a' is listed twice"
+    ):
         load_artifact(path)

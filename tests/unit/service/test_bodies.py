@@ -142,7 +142,7 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
         ({"instances": {}}, "/instances", "list"),
         ({"instances": ["a"] * 5}, "/instances", "at most 4"),
         ({"instances": ["a", 1]}, "/instances/1", "object"),
-        ({"instances": [{}]}, "/instances/0", "either"),
+        ({"instances": [{}]}, "/instances/0", "holds one of"),
         ({"instances": [{"text": "a"}, {"text": None}]}, "/instances/1/text", "string"),
         ({"instances": [{"txet": "a"}]}, "/instances/0/txet", "mean 'text'"),
     ],

@@ -6,7 +6,7 @@ from heapq import nlargest
 
 import numpy as np
 
-from convserve.api.bodies import ADVICE, base64_image
+from convserve.api.bodies import ADVICE, decode_base64
 from convserve.api.open_inference.codec import InferRequest, Tensor, Wanted
 from convserve.api.open_inference.datatypes import BYTES, DTYPES, Array, from_bytes
 from convserve.artifact import Tensor as Stated
@@ -63,7 +63,8 @@ def is_encoded(model: ServedModel, tensors: Sequence[Tensor]) -> bool:
 
 
 def elements(model: ServedModel, tensor: Tensor, limit: int, *, text: bool) -> Iterator[bytes]:
-    """Return the raw inputs that a BYTES tensor [n] or [n, 1] holds; as `text`, images in base64.
+    """Return the raw inputs that a BYTES tensor [n] or [n, 1] holds; as `text`, all but texts
+    in base64.
 
     Raises InvalidInput.
     """
@@ -72,8 +73,8 @@ def elements(model: ServedModel, tensor: Tensor, limit: int, *, text: bool) -> I
         shape = list(tensor.array.shape)
         raise InvalidInput(f"encoded inputs have the shape [n, 1], not {shape}", "/inputs/0/shape")
     for place, element in enumerate(tensor.array.flat):
-        if text and model.modality == "image":
-            yield base64_image(element.decode(), f"/inputs/0/data/{place}")
+        if text and model.modality != "text":
+            yield decode_base64(model.modality, element.decode(), f"/inputs/0/data/{place}")
         else:
             yield element
 
@@ -146,7 +147,8 @@ def answers(
         array = _from_graph(np.stack([row[wanted.name] for row in rows]))
         tensor = Tensor(wanted.name, stated[wanted.name].datatype, array)
         if wanted.classes:
-            tensor = _classified(tensor, wanted.classes, model.labels)
+            labels = model.labels if model.task == "classification" else ()
+            tensor = _classified(tensor, wanted.classes, labels)
         found.append((tensor, request.binary if wanted.binary is None else wanted.binary))
     return found
 
