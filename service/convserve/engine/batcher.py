@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from convserve.engine.cpu import give_way
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -371,7 +372,8 @@ class Batcher(Generic[P, R]):
                 request.answer.set_exception(self._overrun(monotonic() - batch.started))
 
     def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._executors, thread_name_prefix=f"{self._name}-executor")
+        name = f"{self._name}-executor"
+        return ThreadPoolExecutor(self._executors, thread_name_prefix=name, initializer=give_way)
 
     def _overrun(self, seconds: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._name} was stopped after a run of {seconds:.1f} s")

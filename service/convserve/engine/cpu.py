@@ -12,12 +12,14 @@ import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from convserve.engine.cgroup import groups, read
 
+NICENESS = 5  # of executors
 MUCH = 0.05  # of the periods throttled: latencies are no longer the model's
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,16 @@ def cpu_budget(
     executors = max(1, math.floor(cores))
     reason = f"{cores:g} CPU cores ({cause}), hence {executors} single-threaded executor(s)"
     return CpuBudget(cores, reason, executors)
+
+
+def give_way() -> None:
+    """Let the event loop's thread go before this one where they compete for a core.
+
+    Both have work at all times under overload. An event loop that waits for its turn reads requests
+    late, and what it then predicts for them is late, too. On Linux each thread has a niceness.
+    """
+    if sys.platform == "linux":
+        os.nice(NICENESS)
 
 
 def cpu_identity(root: Path = Path("/")) -> str:

@@ -1,13 +1,22 @@
 import asyncio
 import math
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.engine.cpu import Throttling, cpu_budget, throttling, watch_throttling
+from convserve.engine.cpu import (
+    NICENESS,
+    Throttling,
+    cpu_budget,
+    give_way,
+    throttling,
+    watch_throttling,
+)
 from tests.unit.service.cgroups import tree
 
 EIGHT = set(range(8))
@@ -183,3 +192,10 @@ def test_more_than_one_period_in_twenty_is_a_warning(
     assert len(caplog.records) == warnings
     for record in caplog.records:
         assert f"in {throttled} % of the last periods, for 0.5 s" in record.getMessage()
+
+
+def test_a_thread_that_gives_way_is_nicer_than_the_others() -> None:
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        nicer = pool.submit(os.getpriority, os.PRIO_PROCESS, 0).result()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert nicer == (min(19, own + NICENESS) if sys.platform == "linux" else own)
