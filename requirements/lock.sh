@@ -9,7 +9,8 @@ unset PIP_FIND_LINKS UV_FIND_LINKS
 lock() {
   local group=$1
   shift
-  "$uv" pip compile pyproject.toml "$@" --quiet --upgrade --universal --python-version 3.11 \
+  # Whoever needs torch finds it installed: it belongs to the machine, not to a lock.
+  "$uv" pip compile pyproject.toml "$@" --overrides <(echo "torch; python_version < '3'") --quiet --upgrade --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-header --output-file "requirements/$group.txt"
   if grep -qE '^torch|://' "requirements/$group.txt"; then
     echo "requirements/$group.txt names torch or an address: install torch apart ('make TORCH=...')" >&2

@@ -51,18 +51,11 @@ def provenance(recipe: Recipe, dataset: Dataset) -> Part:
 
 def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> Part:
     """What goes in, what comes out, and what the service does before and after."""
-    preprocess, labels, content = recipe.preprocess, dataset.card.labels, path.read_bytes()
+    preprocess, labels = recipe.preprocess, dataset.card.labels
     shape = [-1, *preprocess.input_shape]
     return {
         "task": recipe.task,
-        "graphs": {
-            "predict": {
-                "file": path.name,
-                "sha256": manifest.sha256(content),
-                "bytes": len(content),
-                "opset": graph.OPSET,
-            }
-        },
+        "graphs": {"predict": manifest.graph(path, graph.OPSET)},
         "inputs": [
             {"name": preprocess.input_name, "datatype": preprocess.datatype, "shape": shape}
         ],

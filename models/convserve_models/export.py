@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from convserve_models import calibrate, card, evaluate, goldens, graph, manifest, network
+from convserve_models import calibrate, card, evaluate, explain, goldens, graph, manifest, network
 from convserve_models.data import Dataset
 from convserve_models.graph import Predictor
 from convserve_models.recipe import Preprocess, Recipe
 from convserve_models.tasks.classification import Floats
 
 PARITY = 1e-4
+GRADIENT_PARITY = 1e-2
+"""Of its length. Where rounding tips an activation over zero, the gradient jumps."""
 
 
 class ExportError(Exception):
@@ -44,7 +47,7 @@ def export(
         example = random_inputs(recipe.preprocess, 2)
         graph.write(predictor, example, file, recipe.preprocess.input_name, *Predictor.outputs)
         prove(predictor, recipe.preprocess, file)
-        facts = {
+        facts: dict[str, Any] = {
             "schema_version": manifest.SCHEMA_VERSION,
             "id": recipe.id,
             "version": version,
@@ -57,8 +60,42 @@ def export(
             ),
             **card.architecture(recipe, model, example[:1]),
         }
+        facts["graphs"] |= explained(recipe, model, calibration.temperature, file)
         manifest.write(facts, folder)
         return manifest.publish(folder, store / recipe.id / version)
+
+
+def explained(
+    recipe: Recipe, model: nn.Sequential, temperature: float, predict: Path
+) -> dict[str, Any]:
+    """Write what explains the network beside its graph, and return the entry among the graphs.
+
+    Of a network that looks at the mirror image too, what it says of the image alone is explained.
+    Raises `ExportError` if the gradient is not torch's.
+    """
+    if recipe.preprocess.modality != "image":
+        return {}
+    alone = network.without_mirror(model) if recipe.mirrored else model
+    predictor, inputs = Predictor(alone, temperature).eval(), random_inputs(recipe.preprocess, 4)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / predict.name
+        graph.write(predictor, inputs, file, recipe.preprocess.input_name, *Predictor.outputs)
+        entry = explain.write(onnx.load(file), predict)
+    if entry:
+        _prove_gradient(alone, temperature, predict.with_name(explain.FILE), inputs)
+    return entry
+
+
+def _prove_gradient(model: nn.Module, temperature: float, path: Path, inputs: Tensor) -> None:
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: inputs.numpy()}
+    target = np.zeros(len(inputs), np.int64)
+    (found,) = session.run(["gradient"], {**feed, explain.TARGET: target})
+    pixels = inputs.float().requires_grad_()
+    (expected,) = torch.autograd.grad(model(pixels)[:, 0].sum() / temperature, pixels)
+    gap = np.linalg.norm(found - expected.numpy()) / max(expected.norm().item(), 1e-12)
+    if not gap <= GRADIENT_PARITY:
+        raise ExportError(f"torch's gradient and the graph's differ by {gap:.2g} of their length")
 
 
 def answer_of(predictor: Predictor) -> goldens.Answer:

@@ -45,6 +45,17 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def graph(path: Path, opset: int) -> dict[str, Any]:
+    """What a manifest says of an ONNX file."""
+    content = path.read_bytes()
+    return {
+        "file": path.name,
+        "sha256": sha256(content),
+        "bytes": len(content),
+        "opset": opset,
+    }
+
+
 def sign(folder: Path) -> None:
     """Write `manifest.sha256`, which covers the manifest's bytes as they are now."""
     digest = sha256((folder / "manifest.json").read_bytes())

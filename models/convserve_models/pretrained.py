@@ -82,6 +82,7 @@ def publish(store: Path, version: str | None = None) -> Path:
         file = folder / "model.onnx"
         graph.write(predictor, example, file, recipe.preprocess.input_name, "probabilities")
         export.prove(predictor, recipe.preprocess, file)
+        explained = export.explained(recipe, model, 1.0, file)
         facts = {
             "schema_version": manifest.SCHEMA_VERSION,
             "id": recipe.id,
@@ -92,7 +93,7 @@ def publish(store: Path, version: str | None = None) -> Path:
             "dataset": {"name": card.name, "licence": card.licence, "source": card.source},
             "licence": "Apache-2.0",
             "notes": list(recipe.notes),
-            **_interface(recipe, card.labels, file),
+            **_interface(recipe, card.labels, file, explained),
             "goldens": goldens.shipped(
                 export.answer_of(predictor), recipe.preprocess, card.labels, folder
             ),
@@ -102,21 +103,16 @@ def publish(store: Path, version: str | None = None) -> Path:
         return manifest.publish(folder, store / recipe.id / version)
 
 
-def _interface(recipe: Recipe, labels: tuple[str, ...], file: Path) -> dict[str, Any]:
+def _interface(
+    recipe: Recipe, labels: tuple[str, ...], file: Path, explained: dict[str, Any]
+) -> dict[str, Any]:
     """What `card.interface` says, of a network without calibration."""
-    preprocess, content = recipe.preprocess, file.read_bytes()
+    preprocess = recipe.preprocess
     shape = [-1, *preprocess.input_shape]
     steps = [dict(step) for step in preprocess.steps]
     return {
         "task": recipe.task,
-        "graphs": {
-            "predict": {
-                "file": file.name,
-                "sha256": manifest.sha256(content),
-                "bytes": len(content),
-                "opset": graph.OPSET,
-            }
-        },
+        "graphs": {"predict": manifest.graph(file, graph.OPSET), **explained},
         "inputs": [
             {"name": preprocess.input_name, "datatype": preprocess.datatype, "shape": shape}
         ],

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-from convserve_models import goldens, manifest
+from convserve_models import adjoint, explain, goldens, manifest
 from convserve_models.importing import interface, prove, request, source
 from convserve_models.importing.adapt import IMAGE, PROBABILITIES, adapted
 from convserve_models.importing.prove import Network
@@ -75,8 +75,6 @@ def _facts(
     folder: Path,
     number: str,
 ) -> dict[str, Any]:
-    content = (folder / "model.onnx").read_bytes()
-    opset = next(o.version for o in final.opset_import if o.domain in {"", "ai.onnx"})
     preprocess = pixels.preprocess()
     shape = [-1, pixels.height, pixels.width, 3]
     packages = ("onnx", "onnxruntime", "pillow")
@@ -94,12 +92,8 @@ def _facts(
         },
         "task": "classification",
         "graphs": {
-            "predict": {
-                "file": "model.onnx",
-                "sha256": manifest.sha256(content),
-                "bytes": len(content),
-                "opset": opset,
-            }
+            "predict": manifest.graph(folder / "model.onnx", adjoint.opset(final)),
+            **_explained(final, folder / "model.onnx"),
         },
         "inputs": [{"name": IMAGE, "datatype": "UINT8", "shape": shape}],
         "outputs": [{"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(labels)]}],
@@ -117,6 +111,15 @@ def _facts(
             "probabilities are as the network gives them: they were not calibrated here",
         ],
     }
+
+
+def _explained(final: onnx.ModelProto, predict: Path) -> dict[str, Any]:
+    """The explaining graph, of networks for which it can be written."""
+    try:
+        return explain.write(final, predict)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        predict.with_name(explain.FILE).unlink(missing_ok=True)
+        return {}
 
 
 def _goldens(

@@ -1,0 +1,171 @@
+"""Explanations inside ONNX: a second graph beside the one that predicts, with the same weights.
+
+Inputs: the picture, and the `target` (`int64 [N]`), which label to explain. Outputs:
+
+- `cam`, `[N, H, W]`: the maps before the last pooling, weighted by what each adds to the label
+  (Zhou et al., 1512.04150; for networks that end in an average or a maximum over positions)
+- `gradient` (Simonyan et al., 1312.6034), `deconvnet` (Zeiler & Fergus, 1311.2901) and `guided`
+  (Springenberg et al., 1412.6806), `[N, H, W, channels]`: of the label's score, the logarithm of
+  its probability up to a constant, by the picture's bytes; the last two only where every
+  nonlinearity is a rectifier
+
+The file holds no weights: it points at their bytes in the predicting graph's file, which must lie
+beside it. One run computes every method; it costs about five runs of the predicting graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
+
+from convserve_models import adjoint, manifest
+from convserve_models.adjoint import Adjoint, Method, NoAdjoint
+
+FILE, TARGET, CAM = "explain.onnx", "target", "cam"
+POOLINGS = {"ReduceMean", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"}
+SMALL = 1024
+"""Bytes up to which a constant is held rather than pointed at."""
+
+
+def write(model: ModelProto, predict: Path) -> dict[str, Any]:
+    """Write what can be explained of `model` beside the file `predict`; its entry among the graphs.
+
+    `model` takes `uint8 [N, H, W, channels]` and gives `probabilities` first, behind a softmax.
+    `predict` holds its weights. Returns nothing where no method is defined.
+    """
+    explained = explaining(model)
+    if explained is None:
+        return {}
+    _point(explained, predict)
+    path = predict.with_name(FILE)
+    onnx.save(explained, path)
+    onnx.checker.check_model(path, full_check=True)
+    return {"explain": manifest.graph(path, adjoint.opset(model))}
+
+
+def explaining(model: ModelProto) -> ModelProto | None:
+    """The graph with every method that is defined for it as an output, None if none is."""
+    new = ModelProto()
+    new.CopyFrom(model)
+    graph = new.graph
+    try:
+        _refuse_taken_names(graph)
+        back = Adjoint(new)
+        score, pixels = _score(graph), _pixels(graph)
+        signal = _chosen(back, score)
+        outputs = _maps(back, score, signal, pixels)
+    except NoAdjoint:
+        return None
+    if not outputs:
+        return None
+    del graph.output[:], graph.value_info[:]
+    graph.output.extend(outputs)
+    graph.input.append(helper.make_tensor_value_info(TARGET, TensorProto.INT64, ["batch"]))
+    _prune(new)
+    return new
+
+
+def _refuse_taken_names(graph: onnx.GraphProto) -> None:
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    for name in (TARGET, CAM, *get_args(Method)):
+        if name in taken:
+            raise NoAdjoint(f"the graph has a tensor of the name {name}")
+
+
+def _score(graph: onnx.GraphProto) -> str:
+    """What the softmax is taken of."""
+    for node in graph.node:
+        if node.op_type == "Softmax" and graph.output[0].name in node.output:
+            return str(node.input[0])
+    raise NoAdjoint("the first output is no softmax")
+
+
+def _pixels(graph: onnx.GraphProto) -> str:
+    """The picture as numbers that can be differentiated by."""
+    name = graph.input[0].name
+    for node in graph.node:
+        if node.op_type == "Cast" and name in node.input:
+            return str(node.output[0])
+    raise NoAdjoint("the picture is not cast to float")
+
+
+def _chosen(back: Adjoint, score: str) -> str:
+    """One at the target, nothing at other labels."""
+    (labels,) = back.sizes(score)
+    values, depth = back.constant([0, 1]), back.constant(labels, np.int64)
+    return back.one("OneHot", TARGET, depth, values, axis=1)
+
+
+def _maps(back: Adjoint, score: str, signal: str, pixels: str) -> Sequence[onnx.ValueInfoProto]:
+    height, width, channels = back.sizes(pixels)
+    found = []
+    for method in get_args(Method):
+        before = len(back.graph.node)
+        try:
+            map_ = back.carry(score, signal, pixels, method)
+        except NoAdjoint:
+            del back.graph.node[before:]
+            continue
+        found.append(_named(back, map_, method, height, width, channels))
+    if maps := _last_maps(back, score):
+        map_ = _activation(back, score, signal, maps, (height, width))
+        found.insert(0, _named(back, map_, CAM, height, width))
+    return found
+
+
+def _last_maps(back: Adjoint, score: str) -> str | None:
+    """What the last pooling over all positions is taken of."""
+    for node in reversed(back.forward):
+        if node.op_type in POOLINGS and len(back.sizes(node.input[0])) == 3:
+            return str(node.input[0])
+    return None
+
+
+def _activation(back: Adjoint, score: str, signal: str, maps: str, size: tuple[int, int]) -> str:
+    positions, features = back.constant([2, 3], np.int64), back.constant([1], np.int64)
+    sent = back.carry(score, signal, maps)
+    weights = back.one("ReduceSum", sent, positions, keepdims=1)
+    weighted = back.one("Mul", maps, weights)
+    activation = back.one("ReduceSum", weighted, features, keepdims=1)
+    large = back.one(
+        "Resize", activation, "", "", back.constant(size, np.int64), axes=[2, 3], mode="linear"
+    )
+    return back.one("Squeeze", large, features)
+
+
+def _named(back: Adjoint, tensor: str, name: str, *sizes: int) -> onnx.ValueInfoProto:
+    back.graph.node.append(helper.make_node("Identity", [tensor], [name]))
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes])
+
+
+def _prune(model: ModelProto) -> None:
+    """Keep what the outputs are made of."""
+    graph = model.graph
+    used, kept = {output.name for output in graph.output}, []
+    for node in reversed(graph.node):
+        if used.intersection(node.output):
+            used.update(node.input)
+            kept.append(node)
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
+
+
+def _point(model: ModelProto, predict: Path) -> None:
+    """Replace weights by their place in the file `predict`, wherever they are found there."""
+    content = predict.read_bytes()
+    for tensor in model.graph.initializer:
+        data = numpy_helper.to_array(tensor).tobytes()
+        place = content.find(data) if len(data) > SMALL else -1
+        if place < 0:
+            continue
+        tensor.ClearField("float_data")
+        tensor.raw_data = data
+        external_data_helper.set_external_data(tensor, predict.name, offset=place, length=len(data))
+        tensor.ClearField("raw_data")
