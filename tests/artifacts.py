@@ -88,6 +88,16 @@ def _tell_bright_from_usual(manifest: Manifest) -> None:
     manifest["postprocess"]["out_of_distribution"] = limit
 
 
+def explain_image(path: Path, graph: bytes | None = None) -> None:
+    """Give the image artifact a graph that explains."""
+    (path / "explain.onnx").write_bytes(graph or image_explaining_graph())
+
+    def add(manifest: Manifest) -> None:
+        manifest["graphs"]["explain"] = {"file": "explain.onnx"}
+
+    edit(path, add)
+
+
 def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> Path:
     """ids [N,16] → probabilities of three labels."""
     path = _directory(store, TEXT, version)
@@ -213,6 +223,31 @@ def image_graph(order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
     given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
     brightness = helper.make_tensor_value_info("brightness", TensorProto.FLOAT, ["n"])
     return _model(nodes, constants, given, len(IMAGE_LABELS), brightness)
+
+
+def image_explaining_graph() -> bytes:
+    """The network is linear in its pixels: the gradient of a logit is a column of its weights."""
+    nodes = [
+        helper.make_node("Gather", ["columns", "target"], ["gradient"]),
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["cam"], axes=[3], keepdims=0),
+    ]
+    columns = image_gradients()
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
+    target = helper.make_tensor_value_info("target", TensorProto.INT64, ["n"])
+    outputs = [
+        helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["n", SIDE, SIDE]),
+        helper.make_tensor_value_info("gradient", TensorProto.FLOAT, ["n", SIDE, SIDE, 3]),
+    ]
+    weights = [numpy_helper.from_array(columns, "columns")]
+    graph = helper.make_graph(nodes, "explaining", [given, target], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def image_gradients() -> Floats:
+    """[labels, SIDE, SIDE, 3]: of each logit by the pixels."""
+    return np.ascontiguousarray(_image_weights().T.reshape(-1, SIDE, SIDE, 3))
 
 
 def text_graph(rounds: int = ROUNDS, side: int = 1, slow: str = SLOW) -> bytes:

@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--store", type=Path, default=STORE)
     verb.add_argument("--version", help="make or replace this one; default: latest + 1")
     verb.set_defaults(run=_export)
+    verb = verbs.add_parser("explain", help="add a graph that explains to an artifact in the store")
+    verb.add_argument("artifact", type=Path, metavar="DIRECTORY", help="<store>/<id>/<version>")
+    verb.set_defaults(run=_explain)
     verb = verbs.add_parser("study", help="train the networks of a study, or compare them")
     verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
     verb.add_argument("--train", action="store_true", help="train its networks first")
@@ -122,6 +125,14 @@ def _list(_: argparse.Namespace) -> None:
     for name in recipes.names():
         recipe = recipes.load(name)
         print(f"{name:24} {recipe.dataset:12} {recipe.epochs:3} epochs  {recipe.title}")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from convserve_models import explain
+
+    if not explain.add(options.artifact):
+        sys.exit(f"{options.artifact}: no method is defined for its graph")
+    print(options.artifact / explain.FILE)
 
 
 def _data(options: argparse.Namespace) -> None:

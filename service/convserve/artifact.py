@@ -354,7 +354,7 @@ class Derived(Manifest):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A directory whose every file is what its manifest says."""
+    """A directory whose every file that answers are made of is what its manifest says."""
 
     path: Path
     manifest: Manifest
@@ -364,9 +364,22 @@ class Artifact:
         """The ONNX file that is served."""
         return self.path / self.manifest.graphs.predict.file
 
+    def explaining(self) -> Path | None:
+        """Return the ONNX file that explains, None if there is none.
+
+        Raises InvalidArtifact if it is not what the manifest says.
+        """
+        graph = self.manifest.graphs.explain
+        if graph is None:
+            return None
+        _check_digest(self.path, graph.file, graph.sha256)
+        return self.path / graph.file
+
 
 def load_artifact(path: Path) -> Artifact:
-    """Read the artifact in the directory `<id>/<version>` and check every digest.
+    """Read the artifact in the directory `<id>/<version>` and check the digests.
+
+    That of what explains is checked when it is opened: a model answers without it.
 
     Raises InvalidArtifact naming the file and the remedy.
     """
@@ -465,7 +478,7 @@ def _check_signature(file: Path, content: bytes) -> None:
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    for role in Graphs.model_fields:
+    for role in Graphs.model_fields.keys() - {"explain"}:
         graph: Graph | None = getattr(manifest.graphs, role)
         if graph is not None:
             yield graph.file, graph.sha256

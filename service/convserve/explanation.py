@@ -1,7 +1,8 @@
 """What an input looks like with parts hidden, and what hiding them says of the answer.
 
 Occlusion (Zeiler & Fergus, 1311.2901, §4.3): a part matters as much as the probability of the label
-falls when it is hidden. It needs nothing of the model but its answers.
+falls when it is hidden. It needs nothing of the model but its answers. Models with a graph that
+explains have other methods too; all of them end in a map, and a map in a picture.
 """
 
 import io
@@ -56,6 +57,11 @@ def heat(shape: Span, hidden: Sequence[Window], drops: Iterable[float]) -> Heat:
         total[window] += drop
         count[window] += 1
     return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def strongest(values: NDArray[np.float32]) -> Heat:
+    """Return [H, W]: of values [H, W, channels] the largest magnitude (1312.6034, §3.1)."""
+    return values if values.ndim == 2 else np.abs(values).max(axis=2)
 
 
 def spans(text: str, most: int) -> list[Span]:

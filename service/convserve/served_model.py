@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convserve import postprocess, preprocess
 from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, load_artifact
@@ -23,7 +26,7 @@ from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layo
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
-from convserve.errors import ConvserveError, QueueFull
+from convserve.errors import ConvserveError, InferenceFailed, QueueFull
 from convserve.measured import Measured
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
@@ -31,6 +34,8 @@ from convserve.telemetry import ModelMetrics, Telemetry, Trace
 from convserve.verification import Verdict, Verifier
 
 ROUNDS = 3  # of trials of each way to share the cores
+TARGET = "target"  # the explaining graph's input besides the predicting one's: which label
+OCCLUSION = "occlusion"  # the method that needs no graph of its own
 MEASUREMENTS = 5  # of each batch size, before any request
 POLL_SECONDS = 0.05  # how often to look whether the service is idle
 
@@ -70,6 +75,7 @@ class ServedModel:
         self.cost, layout = self.measured.cost, self.measured.choice.layout
         self._layouts = layouts(budget.executors)
         self._session = Session(artifact.graph, layout.threads)
+        self._explainer: Session | None = None
         self._run_seconds = settings.run_seconds
         self._decoders = decoders
         self._decoding = 0
@@ -99,6 +105,14 @@ class ServedModel:
         """Why it takes no requests at the moment, None if it does."""
         return self._batcher.fault
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How its answers can be explained."""
+        if self.modality not in ("image", "text") or not self.labels:
+            return ()
+        graphs = self._explainer.outputs if self._explainer else ()
+        return (OCCLUSION, *(output.name for output in graphs))
+
     def verify(self) -> Verdict:
         """Reproduce the goldens and warm up; blocks. Raises InvalidArtifact."""
         verifier = Verifier(
@@ -106,8 +120,22 @@ class ServedModel:
         )
         verdict = verifier.verify()
         verifier.warm_up(self.max_batch_size)
+        self._explainer = self._opened_explainer()
         self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256)
         return verdict
+
+    def _opened_explainer(self) -> Session | None:
+        """Open and try the graph that explains; one that fails is none, and the log says why."""
+        try:
+            path, example = self.artifact.explaining(), self.example()
+            if path is None or example is None:
+                return None
+            session = Session(path, self.measured.choice.layout.threads)
+            self._run_alone([example | {TARGET: np.array(0)}] * 2, session)
+        except Exception as error:
+            logger.warning("%s is explained by occlusion only: %s", self.artifact.path, error)
+            return None
+        return session
 
     async def measure(self, seconds: float, idle: Callable[[], bool]) -> None:
         """Learn how its runs share the cores best and what they cost, unless that is known.
@@ -240,6 +268,19 @@ class ServedModel:
         trace.batch_size = max(trace.batch_size, answer.batch_size)
         return answer.value
 
+    async def explain(
+        self, inputs: Arrays, method: str, target: int, trace: Trace, *, deadline: float | None
+    ) -> NDArray[Any]:
+        """Return what `method`, one of `methods` with a graph, says of the label at `target`.
+
+        For each place [H, W], or each value [H, W, channels], of the input; at low priority.
+        """
+        asked = inputs | {TARGET: np.array(target)}
+        outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
+        if not np.isfinite(outputs[method]).all():
+            raise InferenceFailed(f"{method} gives something that is no number")
+        return outputs[method]
+
     def row(self, outputs: Arrays) -> list[float]:
         """Return the probability of every label; raises InferenceFailed if one is no number."""
         return list(self._postprocess.proof(outputs).values())
@@ -266,6 +307,8 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
         self._session.close()
+        if self._explainer is not None:
+            self._explainer.close()
         await asyncio.to_thread(self.measured.keep)
 
     async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
@@ -291,7 +334,13 @@ class ServedModel:
     def _run(
         self, items: Sequence[Arrays], stop: Stop, session: Session | None = None
     ) -> list[Arrays]:
-        return split((session or self._session).run(stack(items), stop), len(items))
+        session = session or self._graph_of(items[0])
+        return split(session.run(stack(items), stop), len(items))
+
+    def _graph_of(self, item: Arrays) -> Session:
+        if self._explainer is not None and TARGET in item:
+            return self._explainer
+        return self._session
 
     def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:
         """Run outside the batcher, but no longer than a batch may."""

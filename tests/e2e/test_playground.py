@@ -140,6 +140,18 @@ def test_a_picture_is_explained(page: Page) -> None:
     assert page.locator("#why canvas").evaluate("canvas => canvas.style.opacity") == "0.3"
 
 
+def test_every_method_of_the_model_explains(page: Page) -> None:
+    page.locator("#samples button").nth(1).click()
+    page.get_by_role("button", name="What speaks for").click()
+    methods = page.get_by_label("Method").locator("option")
+    values = methods.evaluate_all("options => options.map(option => option.value)")
+    assert values == ["occlusion", "cam", "gradient", "deconvnet", "guided"]
+    for value, told in zip(values, methods.all_inner_texts(), strict=True):
+        page.get_by_label("Method").select_option(value)
+        expect(page.locator("#why")).to_contain_text(f"By {told}")
+        expect(page.locator("#why .overlay img")).to_be_visible()
+
+
 def test_a_text_is_explained(page: Page) -> None:
     choose(page, "char_cnn_ag_news")
     page.get_by_role("textbox").fill("🏆 " + SENTENCE)

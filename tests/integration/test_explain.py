@@ -3,6 +3,8 @@
 import base64
 import io
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,17 @@ from PIL import Image
 from convserve import explanation
 from convserve.app import create_app
 from convserve.settings import Settings
-from tests.artifacts import ALPHABET, IMAGE, IMAGE_LABELS, LENGTH, SIDE, TEXT, picture
+from tests.artifacts import (
+    ALPHABET,
+    IMAGE,
+    IMAGE_LABELS,
+    LENGTH,
+    SIDE,
+    TEXT,
+    explain_image,
+    image_gradients,
+    picture,
+)
 
 pytestmark = pytest.mark.anyio
 AT_IMAGE, AT_TEXT = f"/v1/models/{IMAGE}/explain", f"/v1/models/{TEXT}/explain"
@@ -127,14 +139,68 @@ async def test_the_deadline_holds_for_all_copies_together(client: httpx.AsyncCli
     assert answer.status_code in {429, 504}
 
 
-@pytest.fixture
-async def frugal(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings.model_copy(update={"explain_runs": 4}))
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
     async with app.router.lifespan_context(app):
         await app.state.repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
+
+
+async def methods(client: httpx.AsyncClient) -> list[str]:
+    listed: list[str] = (await client.get(f"/v1/models/{IMAGE}")).json()["explanations"]
+    return listed
+
+
+async def test_a_graph_that_explains_is_asked_about_the_label(
+    store: Path, settings: Settings
+) -> None:
+    explain_image(store / IMAGE / "1")
+    pixels = np.asarray(Image.open(io.BytesIO(NATIVE)).convert("RGB"), np.float32)
+    async with serving(settings.model_copy(update={"store": store})) as client:
+        assert await methods(client) == ["occlusion", "cam", "gradient"]
+        whole = await asked(client, IMAGE, content=NATIVE)
+        for place, label in enumerate(IMAGE_LABELS):
+            query = {"method": "gradient", "label": label}
+            found = (await client.post(AT_IMAGE, content=NATIVE, params=query)).json()
+            assert (found["method"], found["label"], found["runs"]) == ("gradient", label, 1)
+            assert found["probability"] == whole[label]
+            expected = np.abs(image_gradients()[place]).max(axis=2)
+            np.testing.assert_allclose(found["map"], expected, rtol=1e-6)
+        shown = (await client.post(AT_IMAGE, content=NATIVE, params={"method": "cam"})).json()
+        np.testing.assert_allclose(shown["map"], pixels.mean(axis=2), rtol=1e-5)
+        png = {"Accept": "image/png"}
+        picture = await client.post(AT_IMAGE, content=NATIVE, params={"method": "cam"}, headers=png)
+        assert Image.open(io.BytesIO(picture.content)).size == (256, 256)
+
+
+@pytest.mark.parametrize("harm", ["broken", "changed", "missing"])
+async def test_a_graph_that_cannot_explain_is_no_matter_for_answers(
+    store: Path, settings: Settings, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = store / IMAGE / "1"
+    explain_image(path, b"no graph" if harm == "broken" else None)
+    if harm == "changed":
+        (path / "explain.onnx").write_bytes(b"another")
+    if harm == "missing":
+        (path / "explain.onnx").unlink()
+    async with serving(settings.model_copy(update={"store": store})) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        assert await methods(client) == ["occlusion"]
+        assert (await client.post(AT_IMAGE, content=NATIVE)).status_code == 200
+        answer = await client.post(AT_IMAGE, content=NATIVE, params={"method": "cam"})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["?method"]
+    assert "occlusion" in answer.json()["detail"]
+    assert "explained by occlusion only" in caplog.text
+
+
+@pytest.fixture
+async def frugal(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings.model_copy(update={"explain_runs": 4})) as client:
+        yield client
 
 
 async def test_the_operator_bounds_the_runs(frugal: httpx.AsyncClient) -> None:

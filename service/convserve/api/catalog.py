@@ -34,6 +34,7 @@ def _model(repository: Repository, name: str) -> dict[str, object]:
         "title": manifest.title if manifest else None,
         "task": manifest.task if manifest else None,
         "modality": manifest.preprocess.modality if manifest else None,
+        "explanations": list(latest.model.methods) if latest.model else None,
         "required": repository.required(name),
         "version": latest.version,
         "state": latest.state,

@@ -24,13 +24,14 @@ from convserve.errors import InvalidInput, UnsupportedMedia
 from convserve.explanation import Span
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
-from convserve.served_model import ServedModel
+from convserve.served_model import OCCLUSION, ServedModel
 from convserve.settings import Settings, suggestion
 from convserve.telemetry import Trace
 
 Found = dict[str, Any]
 
 DIGITS = 6
+PARAMETERS = ("label", "method")
 PICTURE = "image/png"
 
 
@@ -41,6 +42,7 @@ class Question:
     model: ServedModel
     instance: Instance
     label: str | None
+    method: str
     most: int
     deadline: float
     trace: Trace
@@ -66,33 +68,38 @@ async def explain(request: Request) -> Response:
     repository: Repository = request.app.state.repository
     settings: Settings = request.app.state.settings
     trace: Trace = request.scope["trace"]
-    label, picture = _label(request), PICTURE in request.headers.get("accept", "")
+    _check_query(request)
+    label, picture = request.query_params.get("label"), PICTURE in request.headers.get("accept", "")
+    method = request.query_params.get("method", OCCLUSION)
     deadline = read_deadline(request)
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
-    _check(model, label, picture)
+    _check(model, label, method, picture)
     model.admit(deadline, Priority.LOW)
     with model.in_use(), repository.memory.hold() as hold:
         body = await read_body(request, model, hold)
         instance = _instance(request, model, body)
-        question = Question(model, instance, label, settings.explain_runs, deadline, trace, hold)
+        most = settings.explain_runs
+        question = Question(model, instance, label, method, most, deadline, trace, hold)
         with abandoned_on_departure(request.receive):
             return await _answer(question, picture)
 
 
-def _label(request: Request) -> str | None:
+def _check_query(request: Request) -> None:
     for key in request.query_params:
-        if key != "label":
-            close = suggestion(key, ("label",))
+        if key not in PARAMETERS:
+            close = suggestion(key, PARAMETERS)
             raise InvalidInput(f"there is no query parameter {key[:100]!r}{close}", f"?{key}")
-    return request.query_params.get("label")
 
 
-def _check(model: ServedModel, label: str | None, picture: bool) -> None:
-    if model.modality not in EXPLAINERS or not model.labels:
+def _check(model: ServedModel, label: str | None, method: str, picture: bool) -> None:
+    if not model.methods:
         raise UnsupportedMedia("only labels of images and texts can be explained")
     if picture and model.modality != "image":
         raise UnsupportedMedia("only images are explained as image/png: accept application/json")
+    if method not in model.methods:
+        known = ", ".join(model.methods)
+        raise InvalidInput(f"this model is not explained by {method[:100]!r}: {known}", "?method")
     if label is not None and label not in model.labels:
         close = suggestion(label, model.labels)
         raise InvalidInput(f"{label[:100]!r} is no label of this model{close}", "?label")
@@ -114,16 +121,24 @@ async def _answer(question: Question, picture: bool) -> Response:
     facts = {
         "model": question.model.id,
         "version": question.model.version,
-        "method": "occlusion",
+        "method": question.method,
         "label": labels[target],
         "probability": round(row[target], DIGITS),
     }
-    found = await EXPLAINERS[question.model.modality](question, subject, row[target], target)
+    explained = _by_graph if question.method != OCCLUSION else BY_OCCLUSION[question.model.modality]
+    found = await explained(question, subject, row[target], target)
     if picture:
         png = await asyncio.to_thread(explanation.overlay, _pixels(subject), found["map"])
         return Response(png, media_type=PICTURE)
     content = orjson.dumps(facts | found, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, media_type="application/json")
+
+
+async def _by_graph(question: Question, subject: Prepared, _: float, target: int) -> Found:
+    values = await question.model.explain(
+        subject.inputs, question.method, target, question.trace, deadline=question.deadline
+    )
+    return {"runs": 1, "map": explanation.strongest(values)}
 
 
 async def _image(question: Question, subject: Prepared, whole: float, target: int) -> Found:
@@ -147,7 +162,7 @@ async def _text(question: Question, subject: Prepared, whole: float, target: int
     return {"runs": len(hidden), "spans": found}
 
 
-EXPLAINERS = {"image": _image, "text": _text}
+BY_OCCLUSION = {"image": _image, "text": _text}
 
 
 async def _scores(

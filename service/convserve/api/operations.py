@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from convserve.api.access import Handler, Right
 from convserve.api.problems import MEDIA_TYPE, PROBLEMS
-from convserve.api.schemas import STRING, TOP_K, Object, ref
+from convserve.api.schemas import METHODS, STRING, TOP_K, Object, ref
 
 # An 8×8 PNG, so that the examples run as they stand.
 PICTURE = (
@@ -253,6 +253,12 @@ LABEL: Object = {
     "schema": STRING,
     "description": "What to explain; the most probable label if left out.",
 }
+METHOD: Object = {
+    "name": "method",
+    "in": "query",
+    "schema": {"enum": list(METHODS), "default": METHODS[0]},
+    "description": "How to explain; the card lists in `explanations` what the model has.",
+}
 EXPLAIN_BODY: Object = {
     "required": True,
     "description": "One instance, in any form that predict takes.",
@@ -286,7 +292,7 @@ def explain(operation: str, *path: Object) -> Object:
         "operationId": operation,
         "summary": "Explain the answer to one image or text",
         "tags": ["explain"],
-        "parameters": [*path, LABEL, *OPTIONS[1:]],
+        "parameters": [*path, LABEL, METHOD, *OPTIONS[1:]],
         "requestBody": EXPLAIN_BODY,
         "responses": {"200": success, **problems(*REFUSALS)},
     }

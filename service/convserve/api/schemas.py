@@ -80,12 +80,18 @@ def _nullable(kind: str, description: str) -> Object:
 STRING: Object = {"type": "string"}
 PROBABILITY: Object = {"type": "number", "minimum": 0, "maximum": 1}
 STATE: Object = {"enum": ["available", "loading", "ready", "failed", "unloaded"]}
+METHODS = ("occlusion", "cam", "gradient", "deconvnet", "guided")
 MODEL: Object = _object(
-    "name title task modality required version state reason versions",
+    "name title task modality explanations required version state reason versions",
     name=STRING,
     title=_nullable("string", "What a person calls it."),
     task=_nullable("string", "What it does: classification, transcription …"),
     modality=_nullable("string", "What it takes: image, text, audio, cepstra or tensor."),
+    explanations={
+        "type": ["array", "null"],
+        "items": {"enum": list(METHODS)},
+        "description": "How its answers can be explained; null while it is not loaded.",
+    },
     required={"type": "boolean", "description": "The service is ready only when this model is."},
     version={"type": "string", "description": "The latest version."},
     state=STATE,
@@ -187,15 +193,16 @@ COMPONENTS: dict[str, Object] = {
             "model version method label probability runs",
             model=STRING,
             version=STRING,
-            method={"const": "occlusion"},
+            method={"enum": list(METHODS)},
             label={"type": "string", "description": "What is explained."},
             probability=PROBABILITY,
-            runs={"type": "integer", "description": "How many changed copies the model was asked."},
+            runs={"type": "integer", "description": "How often it was run."},
             map={
                 "type": "array",
                 "items": {"type": "array", "items": {"type": "number"}},
-                "description": "For an image: [height, width] of the model's input; by how much "
-                "the probability falls when the place is hidden.",
+                "description": "For an image: [height, width] of the model's input; what the place "
+                "matters by the method. Of occlusion, by how much the probability falls when it is "
+                "hidden.",
             },
             spans={
                 "type": "array",

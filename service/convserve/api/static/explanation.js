@@ -3,19 +3,25 @@
 import { element } from "./dom.js";
 import * as service from "./service.js";
 
+const METHODS = {
+  occlusion: "occlusion", cam: "class activation map", gradient: "gradient", deconvnet: "deconvnet", guided: "guided backprop",
+};
+
 export function explanation(model, input, labels) {
   const place = element("div", { "aria-live": "polite" });
   const label = element("select", { "aria-label": "Label to explain" }, ...labels.map((name) => element("option", {}, name)));
+  const options = (model.explanations || ["occlusion"]).map((value) => element("option", { value }, METHODS[value]));
+  const method = element("select", { "aria-label": "Method", change: run }, ...options);
   const opacity = element("input", { type: "range", min: 0, max: 100, value: 70, "aria-label": "Opacity of the map" });
   const ask = element("button", { type: "button", click: run }, "What speaks for");
-  const controls = element("div", { class: "row" }, ask, element("span", {}, label), model.modality === "image" && opacity);
+  const controls = element("div", { class: "row" }, ask, element("span", {}, label), element("span", {}, "by"), element("span", {}, method), model.modality === "image" && opacity);
   let shown;
 
   async function run() {
     ask.disabled = true;
-    place.replaceChildren(element("p", { class: "quiet" }, "Asking about many altered copies…"));
+    place.replaceChildren(element("p", { class: "quiet" }, "Asking…"));
     try {
-      const result = await service.explain(model.name, input, label.value);
+      const result = await service.explain(model.name, input, { label: label.value, method: method.value });
       shown = result.map ? heat(result, input) : words(result, input);
       fade();
       place.replaceChildren(told(result), shown);
@@ -35,7 +41,7 @@ export function explanation(model, input, labels) {
 }
 
 function told(result) {
-  return element("p", { class: "quiet" }, `By ${result.method}, ${result.runs} altered copies: marked is what “${result.label}” hangs on.`);
+  return element("p", { class: "quiet" }, `By ${METHODS[result.method]}, ${result.runs === 1 ? "one run" : `${result.runs} runs`}: marked is what “${result.label}” hangs on.`);
 }
 
 // The map covers what the network saw: the middle of the picture, in the map's proportions.

@@ -70,7 +70,8 @@ async function ask(model, editor, input) {
   try {
     const result = await service.predict(model, input, signal);
     byId("answer").replaceChildren(...answer(result));
-    offerReasons(model, input, result.predictions[0].top);
+    const loaded = model.explanations ? model : await service.card(model.name);
+    offerReasons(loaded, input, result.predictions[0].top);
   } catch (error) {
     if (error.name === "AbortError") return;
     byId("answer").replaceChildren(problem(error));

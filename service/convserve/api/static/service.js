@@ -40,8 +40,8 @@ export async function predict(model, input, signal) {
   };
 }
 
-export async function explain(name, input, label) {
-  const response = await fetch(`v1/models/${encodeURIComponent(name)}/explain?label=${encodeURIComponent(label)}`, {
+export async function explain(name, input, query) {
+  const response = await fetch(`v1/models/${encodeURIComponent(name)}/explain?${new URLSearchParams(query)}`, {
     method: "POST", headers: { "Content-Type": input.type, Accept: "application/json" }, body: input.data,
   });
   return json(response);
