@@ -1,5 +1,6 @@
 """The composition root: settings in, application out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from convserve.errors import ConvserveError
 from convserve.repository import Repository
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry
+from convserve.tracing import Tracing
 
 ALLOWED = [
     "Authorization",
@@ -25,6 +27,7 @@ ALLOWED = [
     "X-Request-ID",
     "X-Request-Timeout-Ms",
     "Inference-Header-Content-Length",
+    "traceparent",
 ]
 EXPOSED = [
     "X-Request-ID",
@@ -47,6 +50,7 @@ class Application(FastAPI):
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application; it loads the models when it starts and drains when it stops."""
+    tracing = Tracing(settings.traces) if settings.traces else None
     app = Application(
         title="convserve",
         openapi_url=None,
@@ -55,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         middleware=[
             *_cors(settings),
-            Middleware(Envelope, late_seconds=settings.late_ms / 1e3),
+            Middleware(Envelope, late_seconds=settings.late_ms / 1e3, tracing=tracing),
             Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         ],
         exception_handlers={ConvserveError: problems.handle, HTTPException: problems.handle},
@@ -63,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.telemetry = Telemetry(problems.PROBLEMS)
+    app.state.tracing = tracing
     app.state.repository = Repository(settings, app.state.telemetry)
     return app
 
@@ -88,3 +93,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await repository.start()
     yield
     await repository.close()
+    tracing: Tracing | None = app.state.tracing
+    if tracing:
+        await asyncio.to_thread(tracing.close)

@@ -140,6 +140,12 @@ class Settings(BaseSettings):
         lt=10**9,
         description="Deadline of a request that states none, in milliseconds.",
     )
+    traces: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where a collector takes OpenTelemetry traces over OTLP/HTTP, such as "
+        "http://collector:4318/v1/traces; needs `pip install 'convserve[otel]'`.",
+    )
     late_ms: int = Field(
         1000,
         ge=1,

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from convserve.api import problems
 from convserve.errors import Draining, InputTooLarge
 from convserve.telemetry import REQUEST_ID, Trace, request_id
+from convserve.tracing import Facts, TimedTrace, Tracing
 
 CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
 READING = {"GET", "HEAD"}  # probes ask until all is well: an answer of 503 is no failure
@@ -19,9 +20,11 @@ logger = logging.getLogger(__name__)
 class Envelope:
     """Puts a request id, Server-Timing and the model's headers on every answer."""
 
-    def __init__(self, app: ASGIApp, late_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, late_seconds: float, tracing: Tracing | None = None) -> None:
         self.app = app
         self._late_seconds = late_seconds
+        self._tracing = tracing
+        self._new_trace = TimedTrace if tracing else Trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -29,7 +32,7 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         offered = _header(scope, b"x-request-id")
-        trace = scope["trace"] = Trace(request_id(offered))
+        trace = scope["trace"] = self._new_trace(request_id(offered))
         token = REQUEST_ID.set(trace.request_id)
         try:
             reply = _Reply(send, trace)
@@ -58,6 +61,14 @@ class Envelope:
         if logger.isEnabledFor(level):
             what = {"method": scope["method"], "path": scope["path"], "status": status}
             logger.log(level, message, extra=what | trace.summary())
+        if self._tracing and isinstance(trace, TimedTrace):
+            headers = {"traceparent": _header(scope, b"traceparent") or ""}
+            facts: Facts = {
+                "http.request.method": scope["method"],
+                "url.path": scope["path"],
+                "http.response.status_code": status,
+            }
+            self._tracing.finished(trace, headers, facts)
 
     def _verdict(self, scope: Scope, trace: Trace, status: int) -> tuple[int, str]:
         """Failed and late requests are told; refusals and usual answers only if all are."""

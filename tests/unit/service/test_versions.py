@@ -13,6 +13,7 @@ from convserve.repository import Repository
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
 from tests.artifacts import IMAGE, SLOW, TEXT, build_text, edit
+from tests.unit.service.batching import until
 
 pytestmark = pytest.mark.anyio
 
@@ -174,10 +175,15 @@ async def test_reloading_under_load_fails_nobody(store: Path) -> None:
                     await model.infer(prepared, Trace("id"), top_k=1, deadline=None)
                 answers.append(model)
 
+        async def another() -> None:
+            so_far = len(answers)
+            await until(lambda: len(answers) > so_far)
+
         asking = [asyncio.create_task(ask()) for _ in range(4)]
         for _ in range(10):
             edit(store / TEXT / "1", lambda m: m.update(title=m.get("title", "") + "."))
             await repository.refresh()
+            await another()
         done.set()
         await asyncio.gather(*asking)
         assert len(set(map(id, answers))) > 2
