@@ -110,10 +110,16 @@ def _predict(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
 
 def _profile(parsed: argparse.Namespace, flags: dict[str, object]) -> int:
     from convserve.profiling import profile
-    from convserve.settings import load_settings
+    from convserve.settings import InvalidSettings, load_settings
 
     settings = load_settings({**flags, "models": parsed.model, "measure_seconds": 0})
-    profile(settings, parsed.model, parsed.out, parsed.plot)
+    if (parsed.target_rps is None) != (parsed.p99 is None):
+        raise InvalidSettings("--target-rps and --p99 need each other")
+    found = profile(settings, parsed.model, parsed.out, parsed.plot)
+    if parsed.target_rps:
+        from convserve.capacity import plan
+
+        plan(settings, found, parsed.target_rps, parsed.p99 / 1e3, parsed.out)
     return 0
 
 
@@ -146,6 +152,18 @@ def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="name of a model in the store")
     add("--out", type=Path, help="a JSON file for the figures")
     add("--plot", type=Path, help="a picture of them; needs matplotlib, which is installed apart")
+    add("--target-rps", type=_above_zero, metavar="R", help="requests/s to plan replicas for")
+    add("--p99", type=_above_zero, metavar="MS", help="within which 99 of 100 must be answered")
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number above 0")
+    return value
 
 
 def _positive(text: str) -> int:

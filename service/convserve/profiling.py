@@ -32,7 +32,7 @@ class Profile:
     choice: Choice
 
 
-def profile(settings: Settings, name: str, out: Path | None, plot: Path | None) -> None:
+def profile(settings: Settings, name: str, out: Path | None, plot: Path | None) -> Profile:
     """Measure a model and print a table; write JSON to `out` and a picture to `plot`.
 
     Raises InvalidSettings, ModelNotFound, ModelNotReady, or InvalidArtifact without a golden.
@@ -45,6 +45,7 @@ def profile(settings: Settings, name: str, out: Path | None, plot: Path | None) 
         out.write_text(json.dumps(asdict(found), indent=1) + "\n")
     if plot:
         _draw(found, plot)
+    return found
 
 
 async def _profile(settings: Settings, name: str) -> Profile:

@@ -47,3 +47,23 @@ def test_a_model_that_is_not_there_is_told(
 ) -> None:
     assert run(tmp_path) == 1
     assert "there is no model" in capsys.readouterr().err
+
+
+def test_a_target_tells_cores_and_replicas(
+    pristine_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "profile.json"
+    assert run(pristine_store, "--target-rps", "1e6", "--p99", "60000", "--out", str(out)) == 0
+    capacity = json.loads(out.read_text())["capacity"]
+    assert 0 < capacity["loop_seconds"] <= capacity["cpu_seconds"]
+    assert all(one["replicas"] * one["takes"] >= 1e6 for one in capacity["options"])
+    assert "fewest cores: " in capsys.readouterr().out
+
+
+def test_a_target_that_nothing_reaches_is_refused(
+    pristine_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_store, "--target-rps", "10", "--p99", "0.001") == 2
+    assert "even when it is alone" in capsys.readouterr().err
+    assert run(pristine_store, "--target-rps", "10") == 2
+    assert "need each other" in capsys.readouterr().err

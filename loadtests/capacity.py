@@ -1,0 +1,116 @@
+"""Is the capacity estimate true? `python -m loadtests.capacity MODEL …` compares, by model:
+
+- the estimate: where `convserve profile MODEL --target-rps …` says that one core saturates;
+- the measurement: the best throughput of a closed loop (Locust) against a server on one core,
+  with the load generator on another.
+
+Needs two idle cores and `taskset`. Exit status 1 if any is more than 15 % off.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from loadtests.record import TOTAL
+
+MOST = 0.15
+URL = "http://127.0.0.1:8117"
+USERS = "8,16,32"
+
+
+def main() -> int:
+    """Compare, print a table, and write it to the report's directory."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--store", type=Path, default=Path("models/store"))
+    parser.add_argument("--report", type=Path, default=Path("loadtests/report"))
+    asked = parser.parse_args()
+    rows = [compare(asked.store.resolve(), model) for model in asked.models]
+    lines = [
+        "| model | estimated, 1/s | measured, 1/s | estimate / measured |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = f"{row['estimated']:.0f} | {row['measured']:.0f} | {row['ratio']:.3f}"
+        lines.append(f"| `{row['model']}` | {cells} |")
+    print("\n".join(lines))
+    asked.report.mkdir(parents=True, exist_ok=True)
+    (asked.report / "capacity.md").write_text("\n".join(lines) + "\n")
+    (asked.report / "capacity.json").write_text(json.dumps(rows, indent=1) + "\n")
+    return int(any(abs(row["ratio"] - 1) > MOST for row in rows))
+
+
+def compare(store: Path, model: str) -> dict[str, Any]:
+    """Return a model's estimate beside its measurement, in requests per second of one core."""
+    with tempfile.TemporaryDirectory() as scratch:
+        alone = Path(scratch) / "store"
+        alone.mkdir()
+        (alone / model).symlink_to(store / model)
+        (alone / "store.json").write_text(json.dumps({"default": [model]}))
+        guess = estimated(alone, model, Path(scratch))
+        with serving(alone):
+            found = measured(alone, model, Path(scratch))
+    return {"model": model, "estimated": guess, "measured": found, "ratio": guess / found}
+
+
+def estimated(store: Path, model: str, scratch: Path) -> float:
+    """Return what `convserve profile` says."""
+    out = scratch / "profile.json"
+    goal = ["--target-rps", "100", "--p99", "10000", "--out", str(out)]
+    command = ["convserve", "profile", model, "--store", str(store), "--cores", "1", *goal]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    saturation: float = json.loads(out.read_text())["capacity"]["options"][0]["saturation"]
+    return saturation
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[None]:
+    """Serve the store on the first core until the block ends."""
+    environment = {**os.environ, "CONVSERVE_PORT": URL.rpartition(":")[2]}
+    command = ["taskset", "-c", "0", "convserve", "serve", "--store", str(store)]
+    with subprocess.Popen(command, env=environment, stdout=sys.stderr) as server:
+        try:
+            await_ready()
+            yield
+        finally:
+            server.terminate()
+
+
+def await_ready(seconds: float = 60) -> None:
+    """Return once the server is ready."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{URL}/readyz", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(f"{URL} is not ready after {seconds} s")
+
+
+def measured(store: Path, model: str, scratch: Path) -> float:
+    """Return the best throughput of the closed loop's steps."""
+    newest = max((store / model).iterdir(), key=lambda version: int(version.name))
+    golden = json.loads((newest / "manifest.json").read_text())["goldens"][0]
+    size = (newest / golden["input"]).stat().st_size  # what the estimate asks with
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
+    paths = ["--host", URL, "--store", str(store), "--report", str(scratch)]
+    steps = ["--loop", "closed", "--loads", USERS, "--max-bytes", str(size)]
+    quiet = ["--only-summary", "--loglevel", "WARNING"]
+    run = ["taskset", "-c", "1", *command, *paths, *steps, *quiet]
+    subprocess.run(run, check=True, stdout=sys.stderr)
+    closed = json.loads((scratch / "closed.json").read_text())["steps"]
+    return max(float(step["models"][TOTAL]["throughput"]) for step in closed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
