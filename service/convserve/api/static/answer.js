@@ -4,9 +4,9 @@ import { element, percent, shape } from "./dom.js";
 
 const SPANS = [["decode", "decode"], ["queue", "queue"], ["inference", "inference"], ["post", "postprocess"]];
 
-export function answer(result) {
+export function answer(result, { postprocess }) {
   const [prediction] = result.predictions;
-  return [...said(prediction), timing(result)];
+  return [...said(prediction, postprocess.conformal), timing(result)];
 }
 
 export function problem(error) {
@@ -15,18 +15,18 @@ export function problem(error) {
     element("p", {}, error.message, " ", more));
 }
 
-function said(prediction) {
-  return prediction.label === undefined ? transcript(prediction) : classification(prediction);
+function said(prediction, conformal) {
+  return prediction.label === undefined ? transcript(prediction) : classification(prediction, conformal);
 }
 
-function classification(prediction) {
+function classification(prediction, conformal) {
   const set = prediction.set || [];
   const stranger = prediction.in_distribution === false && element("p", { class: "warning" },
     "This looks unlike anything the model was trained on: do not rely on its answer.");
   return [
     element("p", { class: "verdict" }, prediction.label),
     stranger || null,
-    set.length > 1 && element("p", { class: "quiet" }, `Not sure: ${list(set)}. One of these, 95 times in 100.`),
+    set.length > 1 && element("p", { class: "quiet" }, `Not sure: ${list(set)}. One of these, ${percent(conformal.coverage, 0)} of the time.`),
     bars(prediction.top, set),
   ].filter(Boolean);
 }

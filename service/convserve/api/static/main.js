@@ -69,7 +69,7 @@ async function ask(model, editor, input) {
   byId("snippets").replaceChildren(...snippets(model.name, model.modality, input));
   try {
     const result = await service.predict(model, input, signal);
-    byId("answer").replaceChildren(...answer(result));
+    byId("answer").replaceChildren(...answer(result, model.manifest));
     const loaded = model.explanations ? model : await service.card(model.name);
     offerReasons(loaded, input, result.predictions[0].top);
   } catch (error) {
