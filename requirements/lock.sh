@@ -21,3 +21,5 @@ lock() {
 lock serve
 lock train --extra train
 lock dev --extra dev
+lock objects --extra s3 --extra gcs
+lock store-test --extra store-test

@@ -392,7 +392,7 @@ def load_artifact(path: Path) -> Artifact:
                 f"{path / 'manifest.json'} says {claimed} {stated!r}, its directory {actual!r}",
                 f"rename the directory to {manifest.id}/{manifest.version}",
             )
-    for file, digest in _files(manifest):
+    for file, digest in digests(manifest):
         _check_digest(path, file, digest)
     return Artifact(path, manifest)
 
@@ -477,7 +477,8 @@ def _check_signature(file: Path, content: bytes) -> None:
         raise InvalidArtifact(f"{file} does not have the digest in {signature}", make)
 
 
-def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def digests(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the name and the SHA-256 of every file without which it cannot be served."""
     for role in Graphs.model_fields.keys() - {"explain"}:
         graph: Graph | None = getattr(manifest.graphs, role)
         if graph is not None:

@@ -82,7 +82,7 @@ def _serve(_: argparse.Namespace, flags: dict[str, object]) -> int:
     from convserve.telemetry import configure_logging
 
     settings = load_settings(flags)
-    if not settings.store.is_dir():
+    if isinstance(settings.store, Path) and not settings.store.is_dir():
         raise InvalidSettings(f"the store {settings.store} is no directory; name one with --store")
     configure_logging(settings.log_level, settings.log_format)
     from convserve.server import serve

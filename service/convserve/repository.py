@@ -3,16 +3,28 @@
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
+from convserve.mirror import Mirror
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import TAG, Settings, suggestion
-from convserve.store import FILES, STATES, Entry, Watch, default_models, discover, estimate
+from convserve.store import (
+    FILES,
+    STATES,
+    Entry,
+    Fingerprint,
+    Key,
+    Watch,
+    default_models,
+    discover,
+    estimate,
+)
 from convserve.telemetry import Telemetry
 
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
@@ -38,7 +50,9 @@ class Repository:
         self._decoders = ThreadPoolExecutor(math.ceil(self.cpu_budget.cores), "convserve-decode")
         self._entries: dict[str, dict[str, Entry]] = {}
         self._latest: dict[str, str] = {}
-        self._watch = Watch(settings.store)
+        self._mirror = _mirror(settings)
+        self._store = self._mirror.directory if self._mirror else Path(settings.store)
+        self._watch = Watch(self._store)
         self._changing = asyncio.Lock()
         self._required: tuple[str, ...] = ()
         self._fault: str | None = None
@@ -61,16 +75,33 @@ class Repository:
         self._telemetry.watch_store(self._is_ready, self._states)
         self._in_background(watch_throttling())
         self._in_background(self._watch_memory())
-        for entry in await asyncio.to_thread(lambda: list(discover(self._settings.store))):
-            self._add(entry)
-        try:
-            self._required = self._settings.models or default_models(self._settings.store)
-        except InvalidArtifact as error:
-            self._fault = str(error)
-        self._required = self._required or tuple(self._entries)
+        await asyncio.to_thread(self._first_look)
         self._starting = asyncio.create_task(self._load_required())
         if self._settings.poll_seconds:
             self._in_background(self._watch_store())
+
+    def _first_look(self) -> None:
+        """Find what is there; without the original of a store, its copy will do."""
+        try:
+            if self._mirror:
+                self._mirror.refresh()
+        except OSError as error:
+            logger.error("%s", error)
+            self._fault = str(error)
+        for entry in discover(self._store):
+            self._add(entry)
+        if self._entries or not self._fault:
+            self._require()
+
+    def _require(self) -> None:
+        """Settle which models are required for ready."""
+        self._fault = None
+        named: tuple[str, ...] = ()
+        try:
+            named = self._settings.models or default_models(self._store)
+        except InvalidArtifact as error:
+            self._fault = str(error)
+        self._required = named or tuple(self._entries)
 
     async def settled(self) -> None:
         """Wait until every required model is ready or has failed."""
@@ -164,13 +195,13 @@ class Repository:
         """
         async with self._changing:
             known = {entry.key: entry.fingerprint for entry in self._all()}
-            changed, gone = await asyncio.to_thread(self._watch.changes, known, patient=patient)
+            changed, gone = await asyncio.to_thread(self._look, known, patient)
             for entry in changed:
                 await self._take_up(entry)
             for name, version in gone:
                 await self._drop(self._entries[name][version])
             if not self._required and self._entries:
-                self._required = tuple(self._entries)
+                self._require()
                 await self._load_required()
 
     async def load(self, name: str) -> None:
@@ -203,6 +234,13 @@ class Repository:
                 await self.refresh(patient=True)
             except OSError as error:
                 logger.error("the store %s cannot be read: %s", self._settings.store, error)
+
+    def _look(
+        self, known: Mapping[Key, Fingerprint], patient: bool
+    ) -> tuple[list[Entry], set[Key]]:
+        if self._mirror:
+            self._mirror.refresh()
+        return self._watch.changes(known, patient=patient)
 
     async def _take_up(self, new: Entry) -> None:
         """Load the new if the old is in service, and only then put it in its place."""
@@ -408,3 +446,7 @@ class Repository:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+
+
+def _mirror(settings: Settings) -> Mirror | None:
+    return None if isinstance(settings.store, Path) else Mirror(settings.store, settings.cache)

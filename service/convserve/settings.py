@@ -60,6 +60,7 @@ def _check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tags
 
 
+StoreUrl = Annotated[str, Field(pattern=r"^(s3|gs|file)://.")]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys), AfterValidator(_check_keys)
@@ -78,11 +79,15 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "", pattern="^(/[^/]+)*$", description="Path prefix that a proxy in front strips."
     )
-    store: Path = Field(Path("models/store"), description="Directory of the artifacts.")
+    store: Path | StoreUrl = Field(
+        Path("models/store"),
+        description="Directory of the artifacts, or its address in an object store: s3://…, "
+        "gs://…, file://….",
+    )
     cache: Path = Field(
         Path("~/.cache/convserve"),
-        description="Directory for what was measured of the models on this machine; it need not "
-        "be writable.",
+        description="Directory for what was measured of the models on this machine, and for the "
+        "copy of a store that is elsewhere; only for that copy it must be writable.",
     )
     tls_certificate: FilePath | None = Field(
         None, description="PEM file of the certificate chain; with its key, HTTPS is spoken."
