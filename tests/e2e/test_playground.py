@@ -141,6 +141,7 @@ def test_a_picture_is_explained(page: Page) -> None:
 
 
 def test_every_method_of_the_model_explains(page: Page) -> None:
+    choose(page, "all_cnn_cifar10")
     page.locator("#samples button").nth(1).click()
     page.get_by_role("button", name="What speaks for").click()
     methods = page.get_by_label("Method").locator("option")
