@@ -64,9 +64,13 @@ function inside({ pyramid: layers, inputs }) {
   return element("div", { class: "scroll", tabindex: "0" }, pyramid(layers, input));
 }
 
+function decided({ layout: { executors, threads }, reason }) {
+  return `The engine runs ${executors} at once on ${threads} ${threads > 1 ? "threads" : "thread"} each (${reason}).`;
+}
+
 function costs(model) {
   const [points] = Object.values(Object.groupBy(model.cost, (point) => JSON.stringify(point.shapes)));
-  const decision = model.execution && element("p", {}, model.execution.reason || "");
+  const decision = model.execution && element("p", {}, decided(model.execution));
   const chart = element("div", {}, cost(points));
   const rows = points.map((point) => [String(point.batch_size), (1000 * point.seconds).toFixed(2),
     ((1000 * point.seconds) / point.batch_size).toFixed(3)]);
