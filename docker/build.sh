@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image. usage: build.sh [TAG]
-#   BASE             another base image (default: the Dockerfile's)
+#   BASE             another base image, best by its digest (default: the Dockerfile's)
+#   GROUP            objects: with clients of S3 and Google Cloud Storage (default: without)
+#   PLATFORMS        linux/amd64,linux/arm64: for several at once (needs buildx)
 #   DOCKER_NETWORK   network of the build, `host` where the engine has no bridge
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +14,9 @@ if ! docker info >/dev/null 2>&1; then
 fi
 options=(--network "${DOCKER_NETWORK:-default}")
 [ -n "${BASE:-}" ] && options+=(--build-arg "BASE=$BASE")
+[ -n "${GROUP:-}" ] && options+=(--build-arg "GROUP=$GROUP")
+[ -n "${PLATFORMS:-}" ] && options+=(--platform "$PLATFORMS")
+options+=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
 # What this host's pip needs to reach its index, as secrets: neither file enters the image.
 [ -r /etc/pip.conf ] && options+=(--secret "id=pipconf,src=/etc/pip.conf")
 [ -r /etc/ssl/certs/ca-certificates.crt ] && options+=(--secret "id=ca,src=/etc/ssl/certs/ca-certificates.crt")

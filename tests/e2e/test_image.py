@@ -4,6 +4,7 @@ IMAGE names it. Where the engine has no bridge, DOCKER_NETWORK=host runs it on t
 it then listens on loopback only.
 """
 
+import json
 import os
 import subprocess
 import time
@@ -18,6 +19,7 @@ from tests.e2e.process import STORE, assert_graceful, free_port, goldens, predic
 pytestmark = pytest.mark.image
 
 IMAGE = os.environ.get("IMAGE", "convserve:local")
+BUDGET = 260_000_000  # bytes over the base image, the models not counted
 HARDENED = [
     "--read-only",
     "--tmpfs=/tmp",
@@ -99,6 +101,24 @@ def test_it_holds_neither_torch_nor_onnx_nor_a_secret(container: Container) -> N
     find = "import importlib.util as u; print([m for m in ('torch', 'onnx') if u.find_spec(m)])"
     assert container.python(find) == "[]"
     assert container.python("import os; print(os.path.exists('/etc/pip.conf'))") == "False"
+
+
+def test_it_tells_what_is_inside(container: Container) -> None:
+    bill = json.loads(docker("exec", container.name, "cat", "/opt/convserve/sbom.cdx.json"))
+    listed = {component["name"].lower() for component in bill["components"]}
+    assert {"convserve", "onnxruntime", "fastapi", "numpy"} <= listed
+    labels = json.loads(container.inspect("{{json .Config.Labels}}"))
+    names = ("title", "version", "revision", "licenses", "base.name")
+    assert {f"org.opencontainers.image.{name}" for name in names} <= labels.keys()
+
+
+def test_it_keeps_to_its_budget_over_its_base() -> None:
+    size = (
+        "import os; print(sum(os.lstat(os.path.join(d, f)).st_size "
+        "for d, _, files in os.walk('/opt/convserve') for f in files))"
+    )
+    python = ["--rm", "--network=none", "--entrypoint=python", IMAGE, "-c"]
+    assert int(docker("run", *python, size)) <= BUDGET
 
 
 def test_it_carries_a_store_of_its_own() -> None:
