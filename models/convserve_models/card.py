@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from convserve_models import baseline, calibrate, evaluate, graph, manifest, network, pyramid, zoo
 from convserve_models.calibrate import Calibration
@@ -52,7 +53,7 @@ def provenance(recipe: Recipe, dataset: Dataset) -> Part:
 def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> Part:
     """What goes in, what comes out, and what the service does before and after."""
     preprocess, labels = recipe.preprocess, dataset.card.labels
-    shape = [-1, *preprocess.input_shape]
+    shape = [-1, -1] if preprocess.variable else [-1, *preprocess.input_shape]
     return {
         "task": recipe.task,
         "graphs": {"predict": manifest.graph(path, graph.OPSET)},
@@ -71,7 +72,7 @@ def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: 
         "postprocess": {
             "kind": "classification",
             "labels": list(labels),
-            "temperature": round(calibration.temperature, 5),
+            "temperature": float(f"{calibration.temperature:.6g}"),
             "conformal": {
                 "coverage": calibration.coverage,
                 "threshold": round(calibration.threshold, 6),
@@ -87,18 +88,27 @@ def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: 
 
 
 def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Part:
-    """The network, its size and its pyramid."""
-    rows = pyramid.pyramid_of(model, example)
+    """The network, its size and, unless it takes inputs of any length, its pyramid."""
+    rows = [] if recipe.preprocess.variable else pyramid.pyramid_of(model, example)
+    macs = sum(row.macs for row in rows) or _counted_macs(model, example)
     return {
         "architecture": {
             "name": recipe.architecture,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "macs": sum(row.macs for row in rows) * (1 + recipe.mirrored),
+            "macs": macs * (1 + recipe.mirrored),
             "paper": zoo.architecture(recipe.architecture).paper,
             "arguments": json.loads(json.dumps(dict(recipe.arguments))),
         },
-        "pyramid": [row.entry() for row in rows],
+        **({"pyramid": [row.entry() for row in rows]} if rows else {}),
     }
+
+
+@torch.no_grad()
+def _counted_macs(model: nn.Module, example: torch.Tensor) -> int:
+    """Of the products of matrices and the convolutions alone, at the length of `example`."""
+    with FlopCounterMode(display=False) as counter:
+        model(example)
+    return int(counter.get_total_flops()) // 2
 
 
 def measured(

@@ -45,7 +45,9 @@ def export(
         folder = Path(scratch)
         file = folder / "model.onnx"
         example = random_inputs(recipe.preprocess, 2)
-        graph.write(predictor, example, file, recipe.preprocess.input_name, *Predictor.outputs)
+        name, any_length = recipe.preprocess.input_name, recipe.preprocess.variable
+        shortest = example[:, :1] if any_length else example
+        graph.write(predictor, shortest, file, name, *Predictor.outputs, any_length=any_length)
         prove(predictor, recipe.preprocess, file)
         facts: dict[str, Any] = {
             "schema_version": manifest.SCHEMA_VERSION,
@@ -128,10 +130,14 @@ def prove(predictor: Predictor, preprocess: Preprocess, path: Path) -> None:
     alone = zip(*(session.run(None, {feed: row[None]}) for row in rows), strict=True)
     with torch.no_grad():
         expected = [output.numpy() for output in predictor(inputs)]
-    for what, others in (
-        ("torch and ONNX Runtime", expected),
-        ("batch of 16 and batches of 1", map(np.concatenate, alone)),
-    ):
+    checks = {
+        "torch and ONNX Runtime": expected,
+        "batch of 16 and batches of 1": [np.concatenate(parts) for parts in alone],
+    }
+    if preprocess.variable:
+        padded = np.pad(rows, [(0, 0), (0, 9)])
+        checks["texts with and without padding"] = session.run(None, {feed: padded})
+    for what, others in checks.items():
         gap = max(_gap(*pair) for pair in zip(together, others, strict=True))
         if not gap <= PARITY:
             raise ExportError(f"{what} differ by {gap:.2g}, more than {PARITY}")

@@ -52,7 +52,8 @@ class _Sequences:
     """Texts are varied as strings and sounds in their length, so each batch is made anew."""
 
     def __init__(self, recipe: Recipe, split: Split, device: torch.device) -> None:
-        self.recipe, self.split, self.device = recipe, split, device
+        self.recipe, self.device = recipe, device
+        self.split = split if recipe.augment else network.read(recipe, split)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         random = np.random.default_rng((self.recipe.seed, epoch))

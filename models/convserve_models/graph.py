@@ -6,11 +6,15 @@ import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 OPSET = 20
+LARGE = 4096
+"""Numbers of a weight; of smaller ones the width does not matter."""
 
 
 class Predictor(nn.Module):
@@ -77,7 +81,7 @@ def write(
         )
     assert program is not None
     program.save(path, external_data=False)
-    onnx.save(_cleaned(onnx.load(path)), path)
+    onnx.save(_narrowed(_cleaned(onnx.load(path))), path)
 
 
 def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -87,4 +91,18 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
         del part.metadata_props[:]
         part.doc_string = ""
     onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _narrowed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large weights that float16 holds exactly as such; on loading they are widened."""
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        half = values.astype(np.float16) if values.dtype == np.float32 else values
+        if values.dtype != np.float32 or values.size < LARGE or not np.array_equal(values, half):
+            continue
+        name, narrow = weight.name, f"{weight.name}.half"
+        weight.CopyFrom(numpy_helper.from_array(half, narrow))
+        cast = helper.make_node("Cast", [narrow], [name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
     return model

@@ -32,6 +32,8 @@ def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Sequential:
     """The network with a checkpoint's weights, in evaluation mode."""
     model = build(recipe, card)
     model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["model"])
+    if recipe.half:
+        model.half().float()
     return model.eval()
 
 
@@ -41,14 +43,35 @@ def without_mirror(model: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*first, both.get_submodule("network"))
 
 
+def read(recipe: Recipe, split: Split) -> Split:
+    """The same split with its texts read into ids, for those who go over it more than once."""
+    if isinstance(split.inputs, list):
+        return Split(_ids(recipe, split.inputs), split.labels)
+    return split
+
+
 def tensor(recipe: Recipe, split: Split) -> Tensor:
     """All inputs of a split as the network takes them; datasets of images are already of size."""
     if recipe.preprocess.modality in ("audio", "cepstra"):
         return _padded(list(split.inputs))
     if isinstance(split.inputs, list):
-        ids = [reference.text(text, recipe.preprocess.steps) for text in split.inputs]
-        return torch.from_numpy(np.stack(ids))
+        return pad_sequence(_ids(recipe, split.inputs), batch_first=True)
     return torch.from_numpy(split.inputs)
+
+
+def adopt(model: nn.Module, checkpoint: Path) -> None:
+    """Take over from a checkpoint the parameters whose names the network has too."""
+    given = torch.load(checkpoint, weights_only=True, map_location="cpu")["model"]
+    own = model.state_dict()
+    model.load_state_dict(own | {name: given[name] for name in own.keys() & given.keys()})
+
+
+def _ids(recipe: Recipe, texts: Sequence[Any]) -> list[Tensor]:
+    steps = recipe.preprocess.steps
+    return [
+        torch.from_numpy(reference.text(text, steps)) if isinstance(text, str) else text
+        for text in texts
+    ]
 
 
 def _padded(sequences: Sequence[NDArray[Any]]) -> Tensor:

@@ -24,6 +24,13 @@ class Preprocess:
     steps: tuple[Step, ...]
 
     @classmethod
+    def words(cls, length: int) -> Preprocess:
+        """The first words of a text, in a bucket of a power of two of them, 8 or more."""
+        buckets = [*(2**i for i in range(3, length.bit_length()) if 2**i < length), length]
+        words = {"op": "words", "length": length}
+        return cls("text", ({"op": "lowercase"}, words, {"op": "pad", "lengths": buckets}))
+
+    @classmethod
     def square(cls, side: int) -> Preprocess:
         """The middle square of an image, `side` pixels wide."""
         resize = {"op": "resize", "shorter": side, "filter": "bilinear"}
@@ -41,13 +48,13 @@ class Preprocess:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the last step leaves; of sequences of any length, the shortest."""
+        """What the last step leaves; of sounds the shortest, of words at most so many."""
         first, last = self.steps[0], self.steps[-1]
         match self.modality:
             case "image":
                 return (*last["size"], 3)
             case "text":
-                return (last["length"],)
+                return (last["lengths"][-1] if self.variable else last["length"],)
             case "audio":
                 return (last["lengths"][0],)
             case "cepstra":
@@ -56,7 +63,16 @@ class Preprocess:
     @property
     def input_values(self) -> int:
         """How many different values a whole-numbered element may have, counted from 0."""
-        return 256 if self.modality == "image" else len(self.steps[-1]["alphabet"]) + 1
+        if self.modality == "image":
+            return 256
+        if self.variable:
+            return 2**32
+        return len(self.steps[-1]["alphabet"]) + 1
+
+    @property
+    def variable(self) -> bool:
+        """Whether inputs differ in length."""
+        return bool(self.steps[-1]["op"] == "pad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,7 @@ class Recipe:
     epochs: int
     learning_rate: float
     weight_decay: float
-    task: Literal["classification", "transcription"] = "classification"
+    task: Literal["classification", "transcription", "reading"] = "classification"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
     momentum: float = 0.9
@@ -97,6 +113,12 @@ class Recipe:
     augment: tuple[str, ...] = ()
     auxiliary: tuple[str, ...] = ()
     """Parts of the network that get a side exit while it trains (GoogLeNet's auxiliary heads)."""
+    start: str | None = None
+    """The recipe whose checkpoint gives the first values of all parameters of the same name."""
+    evidence: float = 30.0
+    """The weight of errors against that of size, where a table of n-grams is fitted."""
+    half: bool = False
+    """Whether the artifact's weights are rounded to float16, which halves its size."""
     held_out: int = 2000
     """Training samples never trained on; temperature and conformal threshold come from them."""
     seed: int = 0

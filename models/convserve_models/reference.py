@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from binascii import crc32
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -66,18 +68,27 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def text(string: str, steps: Sequence[Step]) -> NDArray[np.int64]:
-    """Text -> ids `int64 [length]`."""
+    """Text -> ids `int64 [length]`: characters of one length, words of that of a bucket."""
     ids: NDArray[np.int64] | None = None
     for step in steps:
         if step["op"] == "lowercase":
             string = string.lower()
         elif step["op"] == "characters":
             ids = _characters(string, step["alphabet"], step["length"], step.get("reverse", False))
+        elif step["op"] == "words":
+            ids = _words(string, step["length"])
+        elif step["op"] == "pad" and ids is not None:
+            ids = np.pad(ids, (0, _bucket(len(ids), step["lengths"]) - len(ids)))
         else:
             raise ValueError(f"{step['op']!r} is no text step")
     if ids is None:
-        raise ValueError("text steps must end with 'characters'")
+        raise ValueError("text steps must have 'characters' or 'words'")
     return ids
+
+
+def _bucket(length: int, lengths: Sequence[int]) -> int:
+    """The smallest of the lengths that has room."""
+    return min(size for size in lengths if size >= length)
 
 
 def _characters(string: str, alphabet: str, length: int, reverse: bool) -> NDArray[np.int64]:
@@ -85,6 +96,25 @@ def _characters(string: str, alphabet: str, length: int, reverse: bool) -> NDArr
     ids = np.zeros(length, np.int64)
     ids[: len(known)] = known[::-1] if reverse else known
     return ids
+
+
+def _words(string: str, length: int) -> NDArray[np.int64]:
+    hashes = (crc32(word.encode()) or 1 for word in islice(_split(string), length))
+    return np.fromiter(hashes, np.int64)
+
+
+def _split(string: str) -> Iterator[str]:
+    for kind, run in groupby(string, _kind):
+        if kind == "letter":
+            yield "".join(run)
+        elif kind == "mark":
+            yield from run
+
+
+def _kind(character: str) -> str:
+    if character.isalnum() or character == "_":
+        return "letter"
+    return "space" if character.isspace() else "mark"
 
 
 def audio(encoded: bytes, steps: Sequence[Step]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from convserve_models import network, optimisation
+from convserve_models import evidence, network, optimisation
 from convserve_models.data import Dataset, Split
 from convserve_models.evaluate import logits
 from convserve_models.feed import Feed, feed
@@ -112,7 +112,10 @@ def _how(device: str | None, bfloat16: bool | None) -> How:
 def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, how: How) -> None:
     training, held_out = dataset.divide(recipe.held_out, recipe.seed)
     torch.manual_seed(recipe.seed)
+    held_out = network.read(recipe, held_out)
     model = network.build(recipe, dataset.card)
+    if recipe.start:
+        network.adopt(model, checkpoint.parents[1] / recipe.start / checkpoint.name)
     run = _start(recipe, model, training, len(dataset.card.labels), how)
     fed = feed(recipe, training, how.device)
     history = checkpoint.with_name("history.jsonl")
@@ -120,6 +123,7 @@ def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, ho
         run.restore(torch.load(checkpoint, weights_only=True, map_location=how.device))
     else:
         history.unlink(missing_ok=True)
+        evidence.fit(model, recipe, network.read(recipe, training))
     while run.epoch < recipe.epochs:
         began = time.monotonic()
         mean_loss = _epoch(recipe, run, fed, len(training))

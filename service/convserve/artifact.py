@@ -156,6 +156,13 @@ class Characters(Fact):
     reverse: bool = False
 
 
+class Words(Fact):
+    """Text → int64 [n], n ≤ length."""
+
+    op: Literal["words"]
+    length: Positive
+
+
 class Pcm(Fact):
     """Sound bytes → float32 [length], one channel."""
 
@@ -177,14 +184,14 @@ class Frames(Fact):
 
 
 class Pad(Fact):
-    """NaN behind the end, up to the next of these lengths."""
+    """Filled behind the end, up to the next of these lengths: with 0 if ids, else with NaN."""
 
     op: Literal["pad"]
     lengths: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 Step = Annotated[
-    Decode | Resize | CenterCrop | Lowercase | Characters | Pcm | Resample | Frames | Pad,
+    Decode | Resize | CenterCrop | Lowercase | Characters | Words | Pcm | Resample | Frames | Pad,
     Field(discriminator="op"),
 ]
 

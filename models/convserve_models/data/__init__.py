@@ -23,6 +23,7 @@ DATASETS = {
     "dbpedia14k": "convserve_models.data.dbpedia14k",
     "fsdd": "convserve_models.data.fsdd",
     "an4_mfcc": "convserve_models.data.an4",
+    "english": "convserve_models.data.english",
 }
 
 

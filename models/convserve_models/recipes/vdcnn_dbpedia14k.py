@@ -12,6 +12,7 @@ RECIPE = Recipe(
         "length": 384,
         "symbols": len(SPACED) + 1,
         "width": 0.5,
+        "halving": "convolution",
         "hidden": 512,
         "dropout": 0.4,
         "bias": False,

@@ -15,8 +15,11 @@ ARCHITECTURES = {
     "deep_roots": "convserve_models.zoo.deep_roots:DeepRoots",
     "efficientnet_lite": "convserve_models.zoo.efficientnet_lite:EfficientNetLite",
     "googlenet": "convserve_models.zoo.googlenet:GoogLeNet",
+    "qrnn": "convserve_models.zoo.qrnn:QRNN",
     "vdcnn": "convserve_models.zoo.vdcnn:VDCNN",
     "wav2letter": "convserve_models.zoo.wav2letter:Wav2Letter",
+    "word_cnn": "convserve_models.zoo.word_cnn:WordCNN",
+    "word_model": "convserve_models.zoo.word_model:WordModel",
 }
 
 

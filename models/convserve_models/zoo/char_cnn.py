@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convserve_models.alphabet import CREPE
+from convserve_models.layers.logits import Logits, he
 
 # (kernel, pooling) of each convolution.
 LAYERS = [(7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3)]
@@ -67,9 +68,10 @@ class CharCNN(nn.Module):
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, labels),
+            Logits(hidden, labels),
         )
-        self.apply(_initialise)
+        # The paper's N(0, .05) suits its width only; He's rule scales with the layer.
+        self.apply(he)
 
     @staticmethod
     def example(n: int, length: int = 1014, **_: Any) -> Tensor:
@@ -81,11 +83,3 @@ class CharCNN(nn.Module):
         columns = nn.functional.embedding(ids, self.get_buffer("one_hot")).transpose(1, 2)
         logits: Tensor = self.classifier(self.features(columns))
         return logits
-
-
-def _initialise(module: nn.Module) -> None:
-    # The paper's N(0, .05) suits its width only; He's rule scales with the layer.
-    if isinstance(module, nn.Conv1d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from convserve_models.layers.logits import Logits, he
 from convserve_models.layers.pooling import KMaxPool1d
 from convserve_models.layers.symbols import Symbols
 
@@ -74,7 +75,7 @@ class VDCNN(nn.Module):
                 channels, stride = widths[level], 1
         self.features = nn.Sequential(*layers, KMaxPool1d(k))
         self.classifier = _classifier(k * channels, hidden, labels, dropout)
-        self.apply(_initialise)
+        self.apply(he)
 
     @staticmethod
     def example(n: int, length: int = 1024, symbols: int = 71, **_: Any) -> Tensor:
@@ -141,22 +142,3 @@ def _classifier(features: int, hidden: int, labels: int, dropout: float) -> nn.M
         nn.Dropout(dropout),
         Logits(hidden, labels),
     )
-
-
-class Logits(nn.Linear):
-    """The last layer; starts near zero.
-
-    Large first logits teach the layers before it to fall silent, before the features say anything:
-    on AG News the loss then stays where guessing is.
-    """
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, Logits):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
-        return
-    if isinstance(module, nn.Conv1d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

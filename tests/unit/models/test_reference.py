@@ -1,6 +1,7 @@
 """The reference reading of the preprocessing words."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_text_becomes_ids_of_fixed_length(text: str) -> None:
 def test_dash_is_its_first_position_and_unknown_is_zero() -> None:
     ids = reference.text("-é", [CHARACTERS | {"reverse": False}])
     assert ids[:2].tolist() == [CREPE.index("-") + 1, 0]
+
+
+def test_words_are_runs_of_letters_and_single_marks() -> None:
+    steps: list[Step] = [{"op": "lowercase"}, {"op": "words", "length": 9}]
+    ids = reference.text(" Don't  stop_it…!! Ünïcode ٣٤ never_read", steps)
+    words = ["don", "'", "t", "stop_it", "…", "!", "!", "ünïcode", "٣٤"]
+    assert ids.tolist() == [zlib.crc32(word.encode()) for word in words]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

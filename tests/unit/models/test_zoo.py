@@ -1,4 +1,4 @@
-"""Properties that every architecture of the registry must have."""
+"""Properties that every classifier of the registry must have."""
 
 import io
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from convserve_models import data, export, graph, network, recipes, zoo
 
-NAMES = sorted(zoo.ARCHITECTURES)
+NAMES = sorted(name for name in zoo.ARCHITECTURES if "labels" in zoo.architecture(name).tiny)
 
 
 def pooled(outputs: torch.Tensor) -> torch.Tensor:
@@ -138,8 +138,10 @@ def test_fully_convolutional_networks_take_larger_inputs() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(lengths=st.lists(st.integers(1, 700), min_size=1, max_size=5), padding=st.integers(0, 300))
-def test_sequences_alone_or_in_any_batch_with_any_padding(lengths: list[int], padding: int) -> None:
+def test_sounds_alone_or_in_any_batch_with_any_padding(lengths: list[int], padding: int) -> None:
     for kind in (kind for kind in map(zoo.architecture, NAMES) if kind.variable_length):
+        if not kind.example(1, **kind.tiny).is_floating_point():
+            continue  # texts: test_qrnn.py
         torch.manual_seed(0)
         model = kind(**kind.tiny).eval()
         shortest = kind.example(1, **kind.tiny).shape[1] // 10

@@ -13,6 +13,8 @@ from convserve.settings import Settings
 from convserve_models import reference
 from tests.artifacts import TEXT
 
+Steps = list[dict[str, Any]]
+
 
 @pytest.fixture(scope="module")
 def manifest(pristine_store: Path) -> Manifest:
@@ -47,6 +49,31 @@ def test_it_reads_texts_as_the_training_side_does(
     assert prepared.facts == {"truncated": len(read) > length, "unknown_characters": len(unknown)}
 
 
+@given(text=st.text(min_size=1, max_size=60).filter(str.strip), length=st.integers(1, 12))
+def test_it_reads_words_as_the_training_side_does(
+    manifest: Manifest, text: str, length: int
+) -> None:
+    steps: Steps = [{"op": "words", "length": length}, {"op": "pad", "lengths": [1, 4, 12]}]
+    prepared = build(manifest, steps).peek(text.encode()).finish()
+    ids = prepared.inputs["ids"]
+    assert ids.dtype == np.int64
+    np.testing.assert_array_equal(ids, reference.text(text, steps))
+    everything = reference.text(text, [{"op": "words", "length": 60}])
+    read = min(length, len(everything))
+    assert np.count_nonzero(ids) == read > 0
+    assert len(ids) == min(size for size in (1, 4, 12) if size >= read)
+    assert prepared.facts == {"truncated": len(everything) > length, "unknown_characters": 0}
+
+
+def test_no_word_has_the_id_of_padding(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in ("convserve.preprocess.text", "convserve_models.reference"):
+        monkeypatch.setattr(f"{side}.crc32", lambda _: 0)
+    steps: Steps = [{"op": "words", "length": 4}, {"op": "pad", "lengths": [4]}]
+    prepared = build(manifest, steps).peek(b"two words").finish()
+    found, expected = prepared.inputs["ids"], reference.text("two words", steps)
+    assert found.tolist() == expected.tolist() == [1, 1, 0, 0]
+
+
 def test_spaces_are_not_unknown(manifest: Manifest) -> None:
     steps = [{"op": "characters", "alphabet": "ab", "length": 20}]
     prepared = build(manifest, steps).peek(b"a b\na\tb ?").finish()
@@ -77,6 +104,9 @@ def test_a_long_text_is_work_for_a_thread(manifest: Manifest) -> None:
         [{"op": "decode"}, {"op": "characters", "alphabet": "a", "length": 1}],
         [{"op": "characters", "alphabet": "a", "length": 1}, {"op": "lowercase"}],
         [{"op": "characters", "alphabet": "a", "length": 1}] * 2,
+        [{"op": "words", "length": 4}],
+        [{"op": "pad", "lengths": [4]}],
+        [{"op": "words", "length": 4}, {"op": "pad", "lengths": [3]}],
     ],
 )
 def test_steps_that_cannot_work_are_refused(
