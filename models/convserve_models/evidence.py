@@ -1,7 +1,4 @@
-"""Fits the tables of n-grams before a training: naive Bayes ratios, weighted by a linear model.
-
-Wang & Manning, *Baselines and Bigrams*, ACL 2012, with a logistic regression for the SVM.
-"""
+"""Fits the tables of n-grams before a training: logistic regression on words and pairs (tf-idf)."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from convserve_models.data import Split
 from convserve_models.layers.ngrams import Ngrams
 from convserve_models.recipe import Recipe
 
+Floats = NDArray[np.float32]
+
 RARE = 2
 """What fewer texts have says nothing."""
 BATCH = 1000
@@ -28,9 +27,11 @@ def fit(model: nn.Module, recipe: Recipe, training: Split) -> None:
     """Give every table of n-grams in the network its values."""
     for part in model.modules():
         if isinstance(part, Ngrams):
-            table, bias = _fitted(_counts(part, recipe, training), training.labels, recipe)
-            part.get_buffer("table").copy_(torch.from_numpy(table))
-            part.get_buffer("bias").copy_(torch.from_numpy(bias))
+            counts = _counts(part, recipe, training)
+            rarity = _rarity(counts)
+            table, bias = _fitted(counts, rarity, training.labels, recipe.evidence)
+            for name, values in {"rarity": rarity, "table": table, "bias": bias}.items():
+                part.get_buffer(name).copy_(torch.from_numpy(values))
 
 
 def _counts(part: Ngrams, recipe: Recipe, training: Split) -> Any:
@@ -45,25 +46,23 @@ def _counts(part: Ngrams, recipe: Recipe, training: Split) -> Any:
     return sparse.vstack(blocks).tocsr()
 
 
-def _fitted(
-    counts: Any, labels: NDArray[np.int64], recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The table `[rows, labels]` and the bias `[labels]`, one label against the rest at a time."""
-    present = (counts > 0).astype(np.float32)
-    common = np.asarray(present.sum(0)).ravel() >= RARE
-    scaled = sparse.diags(1 / np.sqrt(np.maximum(counts.sum(1).A1, 1))) @ counts
-    columns, biases = [], []
-    for label in range(recipe.arguments["labels"]):
-        ratio = _ratio(present, labels == label) * common
-        model = LogisticRegression(C=recipe.evidence, max_iter=60, tol=1e-3)
-        model.fit(scaled @ sparse.diags(ratio), labels == label)
-        columns.append(ratio * model.coef_[0])
-        biases.append(model.intercept_[0])
-    return np.stack(columns, 1).astype(np.float32), np.array(biases, np.float32)
+def _rarity(counts: Any) -> Floats:
+    """The inverse document frequency of each row, zero of those in too few texts."""
+    texts = np.asarray((counts > 0).sum(0)).ravel()
+    rarity = np.log((1 + counts.shape[0]) / (1 + texts)) + 1
+    return np.where(texts >= RARE, rarity, 0).astype(np.float32)
 
 
-def _ratio(present: Any, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The logarithm of how much more often a row is found in the texts of a label."""
-    here, elsewhere = present[inside].sum(0).A1 + 1, present[~inside].sum(0).A1 + 1
-    ratio: NDArray[np.float64] = np.log(here / here.sum()) - np.log(elsewhere / elsewhere.sum())
-    return ratio
+def _fitted(counts: Any, rarity: Floats, labels: NDArray[np.int64], weight: float) -> Any:
+    """The table `[rows, labels]` and the bias `[labels]`."""
+    weighted = counts @ sparse.diags(rarity)
+    length = np.sqrt(np.asarray(counts @ (rarity**2)).ravel())
+    common = np.flatnonzero(rarity)
+    features = (sparse.diags(1 / np.maximum(length, 1)) @ weighted).tocsc()[:, common].tocsr()
+    model = LogisticRegression(C=weight, max_iter=200).fit(features, labels)
+    slopes, bias = model.coef_, model.intercept_
+    if len(slopes) == 1:  # of two labels it learns one score only
+        slopes, bias = np.stack([-slopes[0], slopes[0]]) / 2, np.array([-bias[0], bias[0]]) / 2
+    table = np.zeros((len(rarity), len(bias)), np.float32)
+    table[common] = slopes.T * rarity[common, None]
+    return table, bias.astype(np.float32)

@@ -12,7 +12,7 @@ from convserve_models.recipe import Recipe
 
 PICTURES = "all_cnn_cifar10"
 """The recipe for pictures whose network begins from scratch."""
-TEXTS = "char_cnn_ag_news"
+TEXTS = "word_cnn_ag_news"
 """The recipe for texts."""
 STEPS = 1500
 """Of training from scratch: few samples are seen more often."""

@@ -115,7 +115,7 @@ class Recipe:
     """Parts of the network that get a side exit while it trains (GoogLeNet's auxiliary heads)."""
     start: str | None = None
     """The recipe whose checkpoint gives the first values of all parameters of the same name."""
-    evidence: float = 30.0
+    evidence: float = 10.0
     """The weight of errors against that of size, where a table of n-grams is fitted."""
     half: bool = False
     """Whether the artifact's weights are rounded to float16, which halves its size."""

@@ -10,13 +10,14 @@ class Ngrams(nn.Module):
     """Hashes of words `int64 [N, L]`, 0 = nothing -> evidence `[N, labels]`.
 
     Every word and every pair of neighbours adds a row of a table, found by its hash; the sum is
-    divided by the square root of their number. The table is not learned by gradient descent but
-    counted and fitted at once (`convserve_models.evidence`).
+    divided by the length of the vector of their rarities (tf-idf). The table is not learned by
+    gradient descent but fitted at once (`convserve_models.evidence`).
     """
 
     def __init__(self, rows: int, labels: int) -> None:
         super().__init__()
         self.rows = rows
+        self.register_buffer("rarity", torch.zeros(rows))
         self.register_buffer("table", torch.zeros(rows, labels))
         self.register_buffer("bias", torch.zeros(labels))
 
@@ -24,8 +25,8 @@ class Ngrams(nn.Module):
         """Sum up what was counted."""
         rows, found = self.places(ids)
         said = nn.functional.embedding(rows, self.get_buffer("table")) * found.unsqueeze(-1)
-        total = found.sum(1, keepdim=True).clamp(min=1).sqrt()
-        return said.sum(1) / total + self.get_buffer("bias")
+        squares = (self.get_buffer("rarity")[rows] ** 2 * found).sum(1, keepdim=True)
+        return said.sum(1) / squares.clamp(min=1).sqrt() + self.get_buffer("bias")
 
     def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of all words and pairs, and 1.0 for those that are there."""

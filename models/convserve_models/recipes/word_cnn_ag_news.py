@@ -28,8 +28,8 @@ RECIPE = Recipe(
         "filters of widths 2, 3 and 4 instead of 3, 4 and 5, 96 of each; words are hashed into "
         "pairs of rows instead of having pretrained vectors; the columns' maximum and scaled sum "
         "are classified too",
-        "a naive Bayes weighted logistic regression over hashed words and pairs, fitted before the "
-        "training, adds its logits inside the graph: a gather and a sum over 262,144 rows",
+        "a logistic regression on tf-idf of hashed words and pairs, fitted before the training, "
+        "adds its logits inside the graph: a gather and a sum over 262,144 rows",
         "trained on a CPU for 4 epochs; weights are stored as float16",
     ),
 )

@@ -182,12 +182,41 @@ def test_a_network_from_scratch_and_texts_take_the_same_way(
     assert "<h3>sport: " in made.report.read_text()
 
 
+def make_topics(file: Path, n: int = 300) -> Path:
+    """Texts of made-up words, a few of which belong to a topic: easy for a linear model."""
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("abcdefghijklmnop"), 6)) for _ in range(400)]
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["label", "text"])
+        for place in range(n):
+            own_words = random.choice(words[place % 4 :: 20], 4)
+            text = random.permutation([*own_words, *random.choice(words, 16)])
+            writer.writerow([f"topic {place % 4}", " ".join(text)])
+    return file
+
+
+def test_few_texts_are_classified_as_well_as_by_a_linear_model(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "STEPS", 100)
+    made = own.make(make_topics(tmp_path / "topics.csv"), tmp_path / "store")
+    card = json.loads((made.artifact / "manifest.json").read_text())
+    (accuracy,) = (m for m in card["metrics"] if m["name"] == "accuracy")
+    (baseline,) = card["baselines"]
+    assert baseline["value"] > 0.6
+    assert accuracy["interval"][1] >= baseline["value"]
+
+
 SMALL: dict[str, Recipe] = {}
 
 
 def _small(name: str) -> Recipe:
     recipe = recipes.load(name)
-    tiny = {"width": 0.125} if recipe.architecture == "all_cnn" else {"features": 8, "hidden": 16}
+    if recipe.architecture == "all_cnn":
+        tiny = {"width": 0.125}
+    else:
+        tiny = {"rows": 256, "columns": 8, "features": 8, "ngrams": 16384}
     return replace(recipe, arguments={**recipe.arguments, **tiny}, epochs=1)
 
 
