@@ -46,7 +46,9 @@ def export(
         file = folder / "model.onnx"
         example = random_inputs(recipe.preprocess, 2)
         name, any_length = recipe.preprocess.input_name, recipe.preprocess.variable
-        shortest = example[:, :1] if any_length else example
+        shortest = (
+            example[:, : recipe.preprocess.steps[-1]["lengths"][0]] if any_length else example
+        )
         graph.write(predictor, shortest, file, name, *Predictor.outputs, any_length=any_length)
         prove(predictor, recipe.preprocess, file)
         facts: dict[str, Any] = {
