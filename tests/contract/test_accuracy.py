@@ -28,7 +28,13 @@ DATA = data.data_root()
 INSTANCES = 50
 ECE_AT_MOST = 0.03
 # artifact -> accuracy it must reach
-BARS = {"all_cnn_cifar10": 0.88, "char_cnn_ag_news": 0.82, "vdcnn_ag_news": 0.82}
+BARS = {
+    "all_cnn_cifar10": 0.88,
+    "char_cnn_ag_news": 0.82,
+    "vdcnn_ag_news": 0.82,
+    "word_cnn_ag_news": 0.8985,  # the linear baseline
+    "word_cnn_dbpedia14k": 0.9657,  # likewise
+}
 
 
 # dataset -> another one, and the AUROC with which an artifact must tell them apart
