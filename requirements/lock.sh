@@ -7,10 +7,10 @@ uv=${1:-uv}
 unset PIP_FIND_LINKS UV_FIND_LINKS
 
 lock() {
-  local group=$1
-  shift
+  local group=$1 source=$2
+  shift 2
   # Whoever needs torch finds it installed: it belongs to the machine, not to a lock.
-  "$uv" pip compile pyproject.toml "$@" --overrides <(echo "torch; python_version < '3'") --quiet --upgrade --universal --python-version 3.11 \
+  "$uv" pip compile "$source" "$@" --overrides <(echo "torch; python_version < '3'") --quiet --upgrade --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-header --output-file "requirements/$group.txt"
   if grep -qE '^torch|://' "requirements/$group.txt"; then
     echo "requirements/$group.txt names torch or an address: install torch apart ('make TORCH=...')" >&2
@@ -18,8 +18,12 @@ lock() {
   fi
 }
 
-lock serve
-lock train --extra train
-lock dev --extra dev
-lock objects --extra s3 --extra gcs
-lock store-test --extra store-test
+lock serve pyproject.toml
+lock train pyproject.toml --extra train
+lock dev pyproject.toml --extra dev
+lock objects pyproject.toml --extra s3 --extra gcs
+lock store-test pyproject.toml --extra store-test
+# Clients that others wrote, whose pins clash: an environment for each.
+for source in requirements/*.in; do
+  lock "$(basename "$source" .in)" "$source"
+done

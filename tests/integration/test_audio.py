@@ -187,6 +187,13 @@ async def test_ten_megabytes_of_a_short_sound(client: httpx.AsyncClient) -> None
     assert transcripts(await client.post(PREDICT, content=data)) == [spoken(data)]
 
 
+async def test_torchserves_route_answers_with_the_transcript(client: httpx.AsyncClient) -> None:
+    data = wav(0.3)
+    answer = await client.put(f"/predictions/{AUDIO}", content=data)
+    assert answer.status_code == 200, answer.text
+    assert [answer.json()] == transcripts(await client.post(PREDICT, content=data))
+
+
 async def test_a_bad_instance_is_named(client: httpx.AsyncClient) -> None:
     good = base64.b64encode(wav(0.1)).decode()
     answer = await client.post(PREDICT, json={"instances": [good, "aaaa"]})

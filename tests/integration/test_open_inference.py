@@ -274,7 +274,14 @@ async def test_refusals_are_the_protocols(
 
 @pytest.mark.parametrize(
     ("length", "body", "status"),
-    [("9", b"{}", 400), ("x", b"{}", 400), ("-1", b"{}", 400), ("1", b"{}", 400), ("0", b"", 422)],
+    [
+        ("9", b"{}", 400),
+        ("x", b"{}", 400),
+        ("-1", b"{}", 400),
+        ("1", b"{}", 400),
+        ("0", b"", 422),
+        (str(10**14), b"{}", 400),
+    ],
 )
 async def test_lengths_that_do_not_fit_are_refused(
     client: httpx.AsyncClient, length: str, body: bytes, status: int
@@ -282,6 +289,15 @@ async def test_lengths_that_do_not_fit_are_refused(
     path = f"/v2/models/{TEXT}/infer"
     response = await client.post(path, content=body, headers={LENGTH: length})
     assert response.status_code == status, response.text
+
+
+async def test_a_raw_body_is_not_json(client: httpx.AsyncClient) -> None:
+    path, headers = f"/v2/models/{ECHO}_int16/infer", {LENGTH: "0"}
+    json = {"Content-Type": "application/json"}
+    refused = await client.post(path, content=b"[nul]\n", headers=headers | json)
+    assert refused.status_code == 400
+    assert "leave one of them out" in refused.json()["error"]
+    assert (await client.post(path, content=b"[nul]\n", headers=headers)).status_code == 200
 
 
 async def test_unknown_paths_and_methods_below_v2_are_answered_in_its_shape(

@@ -133,6 +133,23 @@ async def test_top_k_comes_by_query_body_or_form(client: httpx.AsyncClient) -> N
         assert len(response.json()["predictions"][0]["top"]) == 2
 
 
+async def test_top_k_of_the_body_is_checked_beside_that_of_the_query(
+    client: httpx.AsyncClient,
+) -> None:
+    async def asked(stated: int) -> httpx.Response:
+        body = {"text": "a", "top_k": stated}
+        return await client.post(AT_TEXT, json=body, params={"top_k": "2"})
+
+    good, bad = await asked(1), await asked(0)
+    assert len(good.json()["predictions"][0]["top"]) == 2
+    assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "/top_k")
+
+
+async def test_top_k_of_the_body_is_no_null(client: httpx.AsyncClient) -> None:
+    response = await client.post(AT_TEXT, json={"text": "a", "top_k": None})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/top_k")
+
+
 @pytest.mark.parametrize("value", ["0", "4", "-1", "x", "1.5", "", "true", "٣"])
 async def test_top_k_out_of_range_is_refused(client: httpx.AsyncClient, value: str) -> None:
     response = await client.post(AT_TEXT, json={"text": "a"}, params={"top_k": value})

@@ -82,6 +82,8 @@ class Reader:
     def _json(self, body: bytes) -> Call:
         document = _object(_parse(body), "")
         _check_keys(document, (*ADVICE, "instances", "top_k"), "")
+        if document.get("top_k", 1) is None:
+            raise InvalidInput("leave top_k out, or give a number", "/top_k")
         given = document.keys() - {"top_k"}
         if len(given) != 1:
             raise InvalidInput(f"give one of {_list_of(*ADVICE, 'instances')}, and only one")
@@ -121,6 +123,8 @@ class Reader:
         top_k: object = None
         for name, data in parse_multipart(body, boundary):
             if name == "top_k":
+                if top_k is not None:
+                    raise InvalidInput("top_k is given twice", "/top_k")
                 text = data.decode("latin-1")
                 top_k = int(text) if WHOLE.fullmatch(text) else text
                 continue

@@ -165,8 +165,9 @@ OPTIONS: list[Object] = [
     {
         "name": "X-Request-ID",
         "in": "header",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"},
-        "description": "Comes back on the answer and in the log.",
+        "schema": STRING,
+        "description": "Comes back on the answer and in the log if it has 1 to 128 letters, digits "
+        "or `._:/+=-`; any other is replaced by a new one.",
     },
 ]
 PREDICT = "Classify or transcribe one or several inputs"
@@ -261,8 +262,10 @@ METHOD: Object = {
 }
 EXPLAIN_BODY: Object = {
     "required": True,
-    "description": "One instance, in any form that predict takes.",
-    "content": PREDICT_BODY["content"]
+    "description": "One image or text, in any form that predict takes.",
+    "content": {
+        media: body for media, body in PREDICT_BODY["content"].items() if media != "audio/*"
+    }
     | {
         "application/json": {
             "schema": ref("PredictRequest"),

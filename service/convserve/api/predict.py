@@ -45,16 +45,16 @@ def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int 
     settings: Settings = request.app.state.settings
     reader = Reader(model.modality, settings.max_instances)
     call = reader.read(request.headers.get("content-type", ""), body)
-    given, pointer = _query(request) or (call.top_k, "/top_k")
-    return call, _top_k(given, len(model.labels), pointer)
+    stated = _top_k(call.top_k, len(model.labels), "/top_k")
+    return call, _top_k(_query(request), len(model.labels), "?top_k") or stated
 
 
-def _query(request: Request) -> tuple[object, str] | None:
+def _query(request: Request) -> object:
     for key, value in request.query_params.items():
         if key != "top_k":
             close = suggestion(key, ("top_k",))
             raise InvalidInput(f"there is no query parameter {key[:100]!r}{close}", f"?{key}")
-        return (int(value) if WHOLE.fullmatch(value) else value), "?top_k"
+        return int(value) if WHOLE.fullmatch(value) else value
     return None
 
 

@@ -14,6 +14,7 @@ TOP_K: Object = {
 }
 BASE64: Object = {
     "type": "string",
+    "format": "byte",
     "description": "The encoded image (JPEG, PNG, WebP, BMP, GIF, TIFF) as base64 or data URL.",
 }
 AUDIO: Object = {
@@ -111,12 +112,12 @@ COMPONENTS: dict[str, Object] = {
     },
     "PredictForm": {
         "type": "object",
-        "description": "One or several fields of one kind; `file` and `files` are what the model "
-        "takes: raw images, sounds or NumPy files, UTF-8 text.",
+        "description": "One or several fields of one kind, each any number of times; `file` and "
+        "`files` are what the model takes: raw images, sounds or NumPy files, UTF-8 text.",
         "properties": {
             "image": {"type": "string", "format": "binary"},
             "file": {"type": "string", "format": "binary"},
-            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "files": {"type": "string", "format": "binary"},
             "data": {"type": "string", "format": "binary", "description": "As `file`."},
             "audio": {"type": "string", "format": "binary"},
             "cepstra": {"type": "string", "format": "binary"},
@@ -180,11 +181,14 @@ COMPONENTS: dict[str, Object] = {
     ),
     "LabelProbabilities": {
         "oneOf": [
+            ref("Brief"),
+            {"type": "array", "items": ref("Brief")},
+        ]
+    },
+    "Brief": {
+        "oneOf": [
             {"type": "object", "additionalProperties": PROBABILITY},
-            {
-                "type": "array",
-                "items": {"type": "object", "additionalProperties": PROBABILITY},
-            },
+            {"type": "string", "description": "What was said."},
         ]
     },
     "Ping": _object("status", status={"const": "Healthy"}),

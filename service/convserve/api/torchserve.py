@@ -1,4 +1,6 @@
-"""The inference routes of TorchServe: label → probability, and a probe."""
+"""The inference routes of TorchServe: label → probability or a transcript, and a probe."""
+
+from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -11,11 +13,16 @@ from convserve.repository import Repository
 async def predictions(request: Request) -> Response:
     """Answer with the most probable labels; with a list of them if there are several inputs."""
     _, found = await ask(request)
-    answers = [
-        {entry["label"]: entry["probability"] for entry in answer["top"]} for answer in found
-    ]
+    answers = [_brief(answer) for answer in found]
     content = answers if len(answers) > 1 else answers[0]
     return Response(orjson.dumps(content), media_type="application/json")
+
+
+def _brief(answer: dict[str, Any]) -> dict[str, float] | str:
+    """Return the probability of each label, or what was said."""
+    if "transcript" in answer:
+        return str(answer["transcript"])
+    return {entry["label"]: entry["probability"] for entry in answer["top"]}
 
 
 async def ping(request: Request) -> Response:

@@ -188,6 +188,11 @@ def test_forms_of_the_wrong_kind_are_told() -> None:
         read_form(IMAGES, *[("image", b"a")] * 5)
 
 
+def test_top_k_of_a_form_is_given_once() -> None:
+    with pytest.raises(InvalidInput, match="twice"):
+        read_form(IMAGES, ("top_k", b"1"), ("image", b"a"), ("top_k", b"2"))
+
+
 @pytest.mark.parametrize(("given_as", "top_k"), [(b"3", 3), (b"-1", -1), (b"x", "x"), (b"", "")])
 def test_top_k_of_a_form_is_a_number_if_it_can_be(given_as: bytes, top_k: object) -> None:
     body = form(("top_k", given_as), ("image", b"a"))

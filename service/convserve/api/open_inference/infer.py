@@ -61,7 +61,7 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
     if length == RAW:
         question = raw(model, body, request.headers.get("content-type", ""))
     else:
-        with model.refusals(), hold.during(JSON_BYTES * (length or len(body))):
+        with model.refusals(), hold.during(JSON_BYTES * min(length or len(body), len(body))):
             question = decode(body, length)
     request.scope["trace"].span("decode", perf_counter() - started)
     _check_parameters(question)

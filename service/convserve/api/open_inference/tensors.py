@@ -11,7 +11,7 @@ from convserve.api.open_inference.codec import InferRequest, Tensor, Wanted
 from convserve.api.open_inference.datatypes import BYTES, DTYPES, Array, from_bytes
 from convserve.artifact import Tensor as Stated
 from convserve.engine import Arrays
-from convserve.errors import InvalidInput
+from convserve.errors import InvalidInput, MalformedRequest
 from convserve.served_model import ServedModel
 from convserve.settings import suggestion
 
@@ -27,6 +27,11 @@ def raw(model: ServedModel, body: bytes, content_type: str) -> InferRequest:
     inputs = model.artifact.manifest.inputs
     if len(inputs) != 1:
         raise InvalidInput(f"a raw body needs a model of one input; {model.id} has {len(inputs)}")
+    if content_type.startswith("application/json"):
+        raise MalformedRequest(
+            "Inference-Header-Content-Length 0 tells of a body without JSON, Content-Type of JSON: "
+            "leave one of them out"
+        )
     (stated,) = inputs
     if stated.datatype == BYTES or content_type.startswith(("image/", "text/")):
         element = np.empty((1,) * max(1, len(stated.shape)), object)
