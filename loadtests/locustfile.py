@@ -22,11 +22,12 @@ from loadtests.plan import Plan
 from loadtests.record import TOTAL, Record, Thresholds
 from loadtests.samples import Sample, read_store
 from loadtests.shapes import Arrivals, Steps
-from loadtests.users import MODALITIES, ImageUser, TextUser
+from loadtests.users import MODALITIES, AudioUser, CepstraUser, ImageUser, TextUser
 
-__all__ = ["Arrivals", "ImageUser", "Steps", "TextUser"]
+__all__ = ["Arrivals", "AudioUser", "CepstraUser", "ImageUser", "Steps", "TextUser"]
 
-CLOSED_LOADS = (2.0, 4.0, 8.0, 16.0, 32.0)
+CLOSED_LOADS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Users of each modality."""
 OPEN_SHARES = (0.25, 0.5, 0.75)
 
 
@@ -52,8 +53,9 @@ def wire(environment: Environment, **_: Any) -> None:
     """Give the users their samples and the shape its plan, and record every request."""
     options = environment.parsed_options
     assert options is not None
-    plan, samples = make_plan(options), read_store(options.store, options.max_bytes)
+    samples = read_store(options.store, options.max_bytes)
     closed = [user for user in MODALITIES if user.modality in samples]
+    plan = make_plan(options, len(closed))
     for user in closed:
         user.samples = samples[user.modality]
         user.wait_time = constant_throughput(options.pace) if options.pace else constant(0)
@@ -69,12 +71,12 @@ def wire(environment: Environment, **_: Any) -> None:
     )
 
 
-def make_plan(options: Namespace) -> Plan:
+def make_plan(options: Namespace, modalities: int) -> Plan:
     """Return the steps asked for; an open loop without any takes shares of the closed peak."""
     if options.loads:
         loads = tuple(float(load) for load in options.loads.split(","))
     elif options.loop == "closed":
-        loads = CLOSED_LOADS
+        loads = tuple(modalities * load for load in CLOSED_LOADS)
     else:
         closed = json.loads((options.report / "closed.json").read_text())
         peak = max(step["models"][TOTAL]["throughput"] for step in closed["steps"])

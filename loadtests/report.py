@@ -44,7 +44,7 @@ def section(run: dict[str, Any]) -> str:
 
 {run["date"]}, server {run["host"]}, generator on {run["generator"]}. Models
 {", ".join(run["models"])}; {run["samples"]} samples of {run["mean_bytes"]} bytes on average. Each
-step lasts {run["seconds"]:g} s, the first {run["settle"]:g} s not counted. A wrong label is a
+step lasts {run["seconds"]:g} s, the first {run["settle"]:g} s not counted. A wrong answer is a
 failure. Locust itself uses the generator's CPU: on one machine with the server it takes part of
 the throughput.
 

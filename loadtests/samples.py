@@ -4,19 +4,20 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One golden: a raw body, and the labels that are a right answer to it."""
+    """One golden: a raw body, and the labels or transcripts that are a right answer to it."""
 
     model: str
     version: str
     media_type: str
     body: bytes
-    labels: frozenset[str]
+    answers: frozenset[str]
 
 
 def read_store(store: Path, max_bytes: int) -> dict[str, list[Sample]]:
@@ -37,6 +38,12 @@ def read_store(store: Path, max_bytes: int) -> dict[str, list[Sample]]:
     return {modality: samples for modality, samples in found.items() if samples}
 
 
+def said(prediction: dict[str, Any]) -> str:
+    """Return the label or the transcript of one of an answer's predictions."""
+    answer: str = prediction["transcript" if "transcript" in prediction else "label"]
+    return answer
+
+
 def latest_version(artifact: Path) -> Path:
     """Return the directory of the artifact's largest version number."""
     return max((d for d in artifact.iterdir() if d.name.isdecimal()), key=lambda d: int(d.name))
@@ -49,11 +56,24 @@ def _read_goldens(directory: Path, manifest: dict[str, Any]) -> Iterator[Sample]
             version=manifest["version"],
             media_type=golden["media_type"],
             body=(directory / golden["input"]).read_bytes(),
-            labels=_right_labels(golden),
+            answers=_right_answers(golden, manifest["task"]),
         )
 
 
-def _right_labels(golden: dict[str, Any]) -> frozenset[str]:
+def _right_answers(golden: dict[str, Any], task: str) -> frozenset[str]:
+    expected = golden["expected"]
+    if task == "transcription":
+        return frozenset([transcript(expected)])
     # Two labels closer than the tolerance allows may change places without any fault.
-    bar = max(golden["expected"].values()) - 2 * golden["tolerance"]
-    return frozenset(label for label, p in golden["expected"].items() if p >= bar)
+    bar = max(expected.values()) - 2 * golden["tolerance"]
+    return frozenset(label for label, p in expected.items() if p >= bar)
+
+
+def transcript(expected: dict[str, float]) -> str:
+    """Return what a golden's `<position> <letter>` spell: repetitions merged, blanks dropped."""
+    positions: dict[int, dict[str, float]] = defaultdict(dict)
+    for name, probability in expected.items():
+        position, letter = name.split(" ", 1)
+        positions[int(position)][letter] = probability
+    path = [max(letters, key=letters.__getitem__) for _, letters in sorted(positions.items())]
+    return "".join(letter for letter, _ in groupby(path))  # the blank's name is empty

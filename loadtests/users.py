@@ -6,7 +6,7 @@ from typing import ClassVar
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import FastHttpSession, ResponseContextManager
 
-from loadtests.samples import Sample
+from loadtests.samples import Sample, said
 
 
 class ModelUser(FastHttpUser):
@@ -37,11 +37,23 @@ class TextUser(ModelUser):
     modality = "text"
 
 
-MODALITIES: tuple[type[ModelUser], ...] = (ImageUser, TextUser)
+class AudioUser(ModelUser):
+    """Sends encoded sounds."""
+
+    modality = "audio"
+
+
+class CepstraUser(ModelUser):
+    """Sends NumPy files of cepstra."""
+
+    modality = "cepstra"
+
+
+MODALITIES: tuple[type[ModelUser], ...] = (ImageUser, TextUser, AudioUser, CepstraUser)
 
 
 def ask(client: FastHttpSession, sample: Sample, waited: float = 0.0) -> None:
-    """Send one sample, and count any other answer than 200 with a right label as a failure.
+    """Send one sample, and count any other answer than 200 with a right one as a failure.
 
     ``waited`` is the time in seconds by which the request left later than it was due; the
     recorded latency includes it.
@@ -61,5 +73,5 @@ def ask(client: FastHttpSession, sample: Sample, waited: float = 0.0) -> None:
 def _fault(answer: ResponseContextManager, sample: Sample) -> str | None:
     if answer.status_code != 200:
         return f"status {answer.status_code}"
-    label = answer.json()["predictions"][0]["label"]
-    return None if label in sample.labels else f"wrong label {label!r}"
+    found = said(answer.json()["predictions"][0])
+    return None if found in sample.answers else f"wrong answer {found!r}"

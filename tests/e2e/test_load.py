@@ -1,5 +1,6 @@
 """The load test against a running server: it measures, it reports, its thresholds bite."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtests import report
+from loadtests.record import TOTAL
+from tests.artifacts import AUDIO, CEPSTRA, IMAGE, TEXT, build_audio, build_cepstra, build_store
 from tests.e2e.process import ROOT, Server, await_ready, serving
 
 
@@ -25,14 +28,27 @@ def load(server: Server, store: Path, directory: Path, *options: str) -> int:
     return done.returncode
 
 
-def test_it_measures_reports_and_judges(pristine_store: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def every_modality(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a default artifact of each modality that has users."""
+    store = build_store(tmp_path_factory.mktemp("every") / "store")
+    build_audio(store)
+    build_cepstra(store)
+    (store / "store.json").write_text(json.dumps({"default": [IMAGE, TEXT, AUDIO, CEPSTRA]}))
+    return store
+
+
+def test_it_measures_reports_and_judges(every_modality: Path, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("convserve")), "serve"]
-    environment = {"CONVSERVE_STORE": str(pristine_store)}
+    environment = {"CONVSERVE_STORE": str(every_modality)}
     with serving(command, cwd=tmp_path, log=tmp_path / "log", environment=environment) as server:
         await_ready(server.client)
-        assert load(server, pristine_store, tmp_path, "--loop=closed", "--loads=2,4") == 0
+        assert load(server, every_modality, tmp_path, "--loop=closed", "--loads=4,8") == 0
         slow = ["--loop=open", "--loads=20", "--max-p99=0.001"]
-        assert load(server, pristine_store, tmp_path, *slow) == 1
+        assert load(server, every_modality, tmp_path, *slow) == 1
+    for loop in ("closed", "open"):
+        for step in json.loads((tmp_path / f"{loop}.json").read_text())["steps"]:
+            assert set(step["models"]) == {TOTAL, IMAGE, TEXT, AUDIO, CEPSTRA}
     report.main(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "Every threshold was met." in page

@@ -14,8 +14,9 @@ import pytest
 
 from convserve_models import cli, data
 from convserve_models.data import Dataset
+from loadtests.samples import Sample
 from tests.contract.photographs import cuts, samples
-from tests.e2e.process import ROOT, Golden, await_ready, predicted_label, serving
+from tests.e2e.process import ROOT, await_ready, predicted, serving
 from tests.exports import Export, jpeg, node
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -116,4 +117,4 @@ def test_photos_and_texts_are_served_after_one_command(tmp_path: Path) -> None:
 
 
 def label(client: httpx.Client, model: str, body: bytes, media: str) -> str:
-    return predicted_label(client, Golden(model, media, body, ""))
+    return predicted(client, Sample(model, "1", media, body, frozenset()))
