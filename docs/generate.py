@@ -22,9 +22,16 @@ PAGES = [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "operatio
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+FIGURES = {
+    "classification": ("accuracy", "accuracy"),
+    "transcription": ("exact", "texts without an error"),
+}
+"""Task -> the figure a model is known by, and its name in words."""
+
+
 def models() -> Iterator[str]:
     """The served models and their figures, from the manifests in the store."""
-    yield "| model | answers | accuracy (95 % interval) | linear baseline | n | ECE | size |"
+    yield "| model | answers | figure (95 % interval) | linear baseline | n | also | size |"
     yield "|---|---|---|---|---|---|---|"
     for path in sorted(STORE.glob("*/")):
         latest = max((p for p in path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
@@ -33,19 +40,30 @@ def models() -> Iterator[str]:
 
 def _model_row(card: dict[str, Any]) -> str:
     figures = {figure["name"]: figure for figure in card["metrics"]}
-    accuracy, baseline = figures["accuracy"], card["baselines"][0]
-    low, high = accuracy["interval"]
+    name, words = FIGURES[card["task"]]
+    figure = figures[name]
+    low, high = figure["interval"]
     cells = (
         f"`{card['id']}` v{card['version']}",
-        f"{card['title']} ({len(card['postprocess']['labels'])} labels)",
-        f"**{accuracy['value']:.1%}** ({low:.1%}–{high:.1%})",
-        f"{baseline['value']:.1%}",
-        f"{accuracy['n']:,}",
-        f"{figures['ece']['value']:.3f}",
+        f"{card['title']} ({len(card['postprocess']['labels'])} {_LABELS[card['task']]})",
+        f"{words} **{figure['value']:.1%}** ({low:.1%}–{high:.1%})",
+        ", ".join(f"{baseline['value']:.1%}" for baseline in card.get("baselines", ())) or "–",
+        f"{figure['n']:,}",
+        _also(figures),
         f"{card['architecture']['parameters']:,} parameters, "
         f"{card['graphs']['predict']['bytes'] / 2**20:.1f} MiB",
     )
     return f"| {' | '.join(cells)} |"
+
+
+_LABELS = {"classification": "labels", "transcription": "letters"}
+
+
+def _also(figures: dict[str, Any]) -> str:
+    if "ece" in figures:
+        return f"ECE {figures['ece']['value']:.3f}"
+    low, high = figures["ler"]["interval"]
+    return f"LER {figures['ler']['value']:.1%} ({low:.1%}–{high:.1%})"
 
 
 def settings() -> Iterator[str]:

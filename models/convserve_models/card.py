@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,14 +22,17 @@ from convserve_models import baseline, calibrate, evaluate, graph, manifest, net
 from convserve_models.calibrate import Calibration
 from convserve_models.data import Dataset
 from convserve_models.recipe import Recipe
-from convserve_models.tasks import classification
+from convserve_models.tasks import classification, transcription
 from convserve_models.tasks.classification import Bin, Floats, Ints, Metric
 
 Part = dict[str, Any]
+Shapes = Mapping[str, Sequence[int]]
+"""Of the outputs, by name; -1 is an axis of any size."""
 
 
-def provenance(recipe: Recipe, dataset: Dataset) -> Part:
-    """Who made it, when, with what, from which data."""
+def provenance(recipe: Recipe, dataset: Dataset, epochs: int) -> Part:
+    """Who made it, when, with what, from which data, in how many epochs."""
+    stopped = f"training stopped after {epochs} of {recipe.epochs} epochs"
     packages = ("torch", "onnx", "onnxruntime", "pillow")
     trained_on = len(dataset.train) - recipe.held_out
     return {
@@ -46,14 +50,16 @@ def provenance(recipe: Recipe, dataset: Dataset) -> Part:
             "checksum": {"train": dataset.train.digest(), "test": dataset.test.digest()},
         },
         "licence": "Apache-2.0",
-        "notes": list(recipe.notes),
+        "notes": [*recipe.notes, *([stopped] if epochs < recipe.epochs else [])],
     }
 
 
-def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: Path) -> Part:
+def interface(recipe: Recipe, path: Path, outputs: Shapes, postprocess: Part) -> Part:
     """What goes in, what comes out, and what the service does before and after."""
-    preprocess, labels = recipe.preprocess, dataset.card.labels
-    shape = [-1, -1] if preprocess.variable else [-1, *preprocess.input_shape]
+    preprocess = recipe.preprocess
+    shape = [-1, *preprocess.input_shape]
+    if preprocess.variable:
+        shape[1] = -1
     return {
         "task": recipe.task,
         "graphs": {"predict": manifest.graph(path, graph.OPSET)},
@@ -61,35 +67,60 @@ def interface(recipe: Recipe, dataset: Dataset, calibration: Calibration, path: 
             {"name": preprocess.input_name, "datatype": preprocess.datatype, "shape": shape}
         ],
         "outputs": [
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(labels)]},
-            {"name": "energy", "datatype": "FP32", "shape": [-1]},
+            {"name": name, "datatype": "FP32", "shape": list(shape)}
+            for name, shape in outputs.items()
         ],
         "preprocess": {
             "modality": preprocess.modality,
             "steps": [dict(step) for step in preprocess.steps],
         },
         "collate": {"kind": "stack"},
-        "postprocess": {
-            "kind": "classification",
-            "labels": list(labels),
-            "temperature": float(f"{calibration.temperature:.6g}"),
-            "conformal": {
-                "coverage": calibration.coverage,
-                "threshold": round(calibration.threshold, 6),
-            },
-            "out_of_distribution": {
-                "output": "energy",
-                "coverage": calibration.coverage,
-                "threshold": round(calibration.energy_threshold, 5),
-            },
-        },
+        "postprocess": postprocess,
         "limits": {"max_batch_size": recipe.max_batch_size},
     }
 
 
+def classification_interface(
+    recipe: Recipe, labels: Sequence[str], calibration: Calibration, path: Path
+) -> Part:
+    """`interface` of a calibrated classifier."""
+    outputs = {"probabilities": (-1, len(labels)), "energy": (-1,)}
+    postprocess = {
+        "kind": "classification",
+        "labels": list(labels),
+        "temperature": float(f"{calibration.temperature:.6g}"),
+        "conformal": {
+            "coverage": calibration.coverage,
+            "threshold": round(calibration.threshold, 6),
+        },
+        "out_of_distribution": {
+            "output": "energy",
+            "coverage": calibration.coverage,
+            "threshold": round(calibration.energy_threshold, 5),
+        },
+    }
+    return interface(recipe, path, outputs, postprocess)
+
+
+def transcription_interface(
+    recipe: Recipe, labels: Sequence[str], seconds: float, path: Path
+) -> Part:
+    """`interface` of a recogniser whose positions follow each other by `seconds`."""
+    outputs = {"log_probabilities": (-1, -1, 1 + len(labels))}
+    postprocess = {"kind": "transcription", "labels": list(labels), "seconds": seconds}
+    return interface(recipe, path, outputs, postprocess)
+
+
+def recognised(recipe: Recipe, dataset: Dataset, path: Path) -> Part:
+    """What the ONNX file attains on the test split, by its best paths."""
+    found = evaluate.best_paths(path, recipe, dataset.test)
+    figures = transcription.metrics(found, dataset.test.labels, "test")
+    return {"metrics": [_plain(figure) for figure in figures]}
+
+
 def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Part:
-    """The network, its size and, unless it takes inputs of any length, its pyramid."""
-    rows = [] if recipe.preprocess.variable else pyramid.pyramid_of(model, example)
+    """The network, its size and, unless it reads words, its pyramid."""
+    rows = [] if recipe.preprocess.in_words else pyramid.pyramid_of(model, example)
     macs = sum(row.macs for row in rows) or _counted_macs(model, example)
     return {
         "architecture": {

@@ -13,8 +13,10 @@ from torch import nn
 from convserve_models import network
 from convserve_models.data import Split
 from convserve_models.recipe import Recipe
+from convserve_models.tasks import transcription
 
 BATCH = 250
+SOUNDS = 16
 
 
 @torch.no_grad()
@@ -31,6 +33,17 @@ def logits(model: nn.Module, recipe: Recipe, split: Split) -> NDArray[np.float32
 def probabilities(path: Path, recipe: Recipe, split: Split) -> NDArray[np.float32]:
     """Probabilities `[N, labels]` from the exported file itself, by ONNX Runtime."""
     return outputs(path, recipe, split)[0]
+
+
+def best_paths(path: Path, recipe: Recipe, split: Split) -> list[tuple[int, ...]]:
+    """The letters `[N]` that a recogniser's exported file hears, by ONNX Runtime."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    heard = []
+    for part in network.batches(split, SOUNDS):
+        (said,) = session.run(None, {name: network.tensor(recipe, part).numpy()})
+        heard += transcription.greedy(said.transpose(0, 2, 1))
+    return heard
 
 
 def outputs(path: Path, recipe: Recipe, split: Split) -> list[NDArray[np.float32]]:

@@ -21,7 +21,7 @@ FEW = 50
 """Labels that a golden lists all of; of more it lists the most probable."""
 
 Answer = Callable[[NDArray[Any]], NDArray[np.floating]]
-"""Inputs `[1, …]` after the byte work -> probabilities `[1, labels]`."""
+"""Inputs `[1, …]` after the byte work -> probabilities `[1, labels]`, or of letters `[1, L, …]`."""
 
 
 def shipped(
@@ -60,5 +60,9 @@ def record(
 
 
 def _expected(labels: Sequence[str], row: NDArray[np.floating]) -> dict[str, float]:
+    if row.ndim == 2:
+        names = ("", *labels)  # CTC's blank is without a letter
+        best = enumerate(row.argmax(axis=1).tolist())
+        return {f"{at} {names[i]}": round(float(row[at, i]), 6) for at, i in best}
     kept = range(len(labels)) if len(labels) <= FEW else np.argsort(-row)[:FEW]
     return {labels[i]: round(float(row[i]), 6) for i in kept}

@@ -38,15 +38,17 @@ class Predictor(nn.Module):
 
 
 class Transcriber(nn.Module):
-    """What is served of a recogniser: log probabilities `[N, L, labels]`."""
+    """What is served of a recogniser: log probabilities `[N, L, 1 + labels]`."""
+
+    outputs = ("log_probabilities",)
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, sound: Tensor) -> Tensor:
+    def forward(self, sound: Tensor) -> tuple[Tensor]:
         """Sound -> logarithms of the letters' probabilities, position by position."""
-        return torch.log_softmax(self.network(sound), dim=1).transpose(1, 2)
+        return (torch.log_softmax(self.network(sound), dim=1).transpose(1, 2),)
 
 
 def write(

@@ -37,6 +37,12 @@ def trained(recipe: Recipe, card: Card, checkpoint: Path) -> nn.Sequential:
     return model.eval()
 
 
+def epochs_of(checkpoint: Path) -> int:
+    """How many epochs a checkpoint has been trained for."""
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    return int(state["epoch"])
+
+
 def without_mirror(model: nn.Sequential) -> nn.Sequential:
     """A network that looks at the mirror image too, asked about the image alone."""
     *first, both = model

@@ -74,6 +74,11 @@ class Preprocess:
         """Whether inputs differ in length."""
         return bool(self.steps[-1]["op"] == "pad")
 
+    @property
+    def in_words(self) -> bool:
+        """Whether inputs are the words of a text, as many as there are."""
+        return self.modality == "text" and self.variable
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

@@ -80,7 +80,7 @@ class Frames(nn.Module):
         with torch.autocast(cepstra.device.type, enabled=False):
             maps, coefficients = ended(cepstra.flatten(1))
             frames = coefficients // COEFFICIENTS
-            maps = maps.reshape(len(maps), -1, COEFFICIENTS).transpose(1, 2)
+            maps = maps.reshape(maps.shape[0], -1, COEFFICIENTS).transpose(1, 2)
             return self.slopes(maps, frames), frames
 
 

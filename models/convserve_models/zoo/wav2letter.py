@@ -57,6 +57,8 @@ class Wav2Letter(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.seconds = NARROW[0][1] * hop / rate
+        """Between two positions of the output."""
         self.front = _front(front, rate, window, hop, features)
         channels = features if front == "waves" else FEATURES
         self.body = nn.ModuleList()
