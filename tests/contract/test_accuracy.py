@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import onnxruntime as ort
 import pytest
+import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import betabinom
@@ -20,8 +21,8 @@ from sklearn.metrics import roc_auc_score
 
 from convserve.artifact import Manifest, Postprocess, read_manifest
 from convserve_models import calibrate, data, recipes, reference
-from convserve_models.data import Split
-from convserve_models.tasks import classification
+from convserve_models.data import Split, fsdd
+from convserve_models.tasks import classification, transcription
 from tests.e2e.process import ROOT, STORE, await_ready, serving
 
 DATA = data.data_root()
@@ -29,13 +30,15 @@ INSTANCES = 50
 ECE_AT_MOST = 0.03
 # artifact -> accuracy it must reach
 BARS = {
+    "airbench_cifar10": 0.94,
     "all_cnn_cifar10": 0.88,
     "char_cnn_ag_news": 0.82,
     "vdcnn_ag_news": 0.82,
     "word_cnn_ag_news": 0.8985,  # the linear baseline
     "word_cnn_dbpedia14k": 0.9657,  # likewise
 }
-
+# artifact -> figures it must reach: letter errors at most, texts without an error at least
+SPEECH_BARS = {"wav2letter_fsdd": (0.05, 0.90)}
 
 # dataset -> another one, and the AUROC with which an artifact must tell them apart
 STRANGERS = {
@@ -78,6 +81,43 @@ def test_accuracy_through_the_service(name: str, tmp_path: Path) -> None:
         low, high = _law(card, metric, len(hits))
         assert low <= hits.sum() <= high, (metric, low, high)
         assert hits.mean() == pytest.approx(stated[metric], abs=5e-4), metric
+
+
+@pytest.mark.accuracy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", sorted(SPEECH_BARS))
+def test_letters_through_the_service(name: str, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("convserve")), "serve", "--store", str(STORE)]
+    with serving(command, cwd=ROOT, log=tmp_path / "log") as server:
+        await_ready(server.client)
+        card = server.client.get(f"/v1/models/{name}").json()["manifest"]
+        test = data.load(card["dataset"]["name"], DATA).test
+        assert test.digest() == card["dataset"]["checksum"]["test"]
+        heard = [
+            _letters(server.client, name, _wav(raw), card["postprocess"]["labels"])
+            for raw in test.inputs
+        ]
+    figures = {f.name: f for f in transcription.metrics(heard, test.labels, "test")}
+    for figure in figures.values():
+        print(f"{name} {figure.name} {figure.value:.4f} n={figure.n} interval={figure.interval}")
+    letters, texts = SPEECH_BARS[name]
+    assert figures["ler"].value <= letters
+    assert figures["exact"].value >= texts
+    for metric in card["metrics"]:
+        assert figures[metric["name"]].value == pytest.approx(metric["value"], abs=5e-3)
+
+
+def _letters(client: httpx.Client, name: str, sound: bytes, labels: list[str]) -> tuple[int, ...]:
+    headers = {"Content-Type": "audio/wav"}
+    answer = client.post(f"/v1/models/{name}/predict", content=sound, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return tuple(1 + labels.index(c) for c in answer.json()["predictions"][0]["transcript"])
+
+
+def _wav(samples: NDArray[np.int16]) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, fsdd.RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _promises(

@@ -26,6 +26,8 @@ QUIET = [
 ]  # fmt: skip
 SIZES = {"desktop": (1200, 900), "phone": (390, 844)}
 CAT = STORE / "all_cnn_cifar10" / "1" / "samples" / "cat.png"
+DIGITS = STORE / "wav2letter_fsdd" / "1" / "samples" / "digits.wav"
+SAID = "five six five two two"
 # What came over the wire, but for the model's own samples.
 WEIGHT = """performance.getEntries()
     .filter(entry => entry.transferSize && !entry.name.includes("/samples/"))
@@ -130,6 +132,25 @@ def test_a_text_is_typed(page: Page) -> None:
     choose(page, "char_cnn_ag_news")
     page.get_by_role("textbox").press_sequentially(SENTENCE)
     expect_verdict(page, "Sports")
+
+
+def test_a_sound_is_written_down(page: Page) -> None:
+    choose(page, "wav2letter_fsdd")
+    page.set_input_files("input[type=file]", DIGITS)
+    expect_verdict(page, SAID)
+    rows = page.locator("#answer tbody tr")
+    assert " ".join(row.split()[0] for row in rows.all_inner_texts()) == SAID
+    begins = [float(text.split()[0]) for text in rows.locator("td:nth-child(2)").all_inner_texts()]
+    assert begins == sorted(begins)
+    assert page.locator("#answer .bar").count() > 1
+    assert page.locator("audio").evaluate("player => player.src.startsWith('blob:')")
+
+
+def test_a_sound_is_recorded(page: Page) -> None:
+    choose(page, "wav2letter_fsdd")
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#answer")).to_contain_text("ms on the server")
 
 
 def test_a_picture_is_explained(page: Page) -> None:

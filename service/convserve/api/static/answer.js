@@ -1,6 +1,6 @@
 // What the network said, how sure it is, and where the time went.
 
-import { element, percent, shape } from "./dom.js";
+import { element, percent, shape, table } from "./dom.js";
 
 const SPANS = [["decode", "decode"], ["queue", "queue"], ["inference", "inference"], ["post", "postprocess"]];
 
@@ -40,12 +40,34 @@ function bars(top, set) {
   ]));
 }
 
-function transcript(prediction) {
-  const characters = (prediction.characters || []).map(({ character, start }) =>
-    element("span", { title: `${start.toFixed(2)} s` }, character));
-  return [element("p", { class: "verdict" }, prediction.text || "(silence)"),
-    element("p", { class: "spans-text" }, ...characters)];
+function transcript({ transcript: text, characters, alternatives = [] }) {
+  const others = alternatives.map(({ transcript: label, score }) => ({ label: label || "(silence)", probability: Math.exp(score) }));
+  return [
+    element("p", { class: "verdict" }, text || "(silence)"),
+    characters.length && table(["word", "from", "to", "least sure letter"], words(characters).map(row), [1, 2]),
+    others.length > 1 && bars(others, [text]),
+  ].filter(Boolean);
 }
+
+// Characters with times → those of each word.
+function words(characters) {
+  const found = [[]];
+  for (const one of characters) {
+    if (one.character === " ") found.push([]);
+    else found.at(-1).push(one);
+  }
+  return found.filter((word) => word.length);
+}
+
+function row(word) {
+  const least = word.reduce((one, other) => (other.probability < one.probability ? other : one));
+  const letters = word.map(({ character, start, probability }) =>
+    element("span", { title: `${seconds(start)}, ${percent(probability)}` }, character));
+  return [element("span", {}, ...letters), seconds(word[0].start), seconds(word.at(-1).end),
+    `${least.character} ${percent(least.probability)}`];
+}
+
+const seconds = (time) => `${time.toFixed(2)} s`;
 
 export const list = (words) =>
   words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;

@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 
 // Each returns an element that shows an input: {data, type, name}; `give` is called with a new one.
-export const editors = { image: picture, text: sentence, audio: sound };
+export const editors = { image: picture, text: sentence, audio: sound, cepstra: numbers };
 
 function picture(give) {
   const shown = element("div", {}, element("p", {}, "Drop or paste a picture here"));
@@ -50,6 +50,16 @@ function sound(give) {
     fileButton("Choose a file", "audio/*", take), navigator.mediaDevices && record));
   acceptDrops(zone, take);
   node.show = (input) => { player.src = URL.createObjectURL(input.data); };
+  return node;
+}
+
+function numbers(give) {
+  const take = (blob, name = "cepstra.npy") => give({ data: blob, type: "application/octet-stream", name });
+  const shown = element("p", {}, "Drop a NumPy file of cepstra here");
+  const zone = element("div", { class: "drop" }, shown);
+  const node = element("div", {}, zone, element("div", { class: "row" }, fileButton("Choose a file", ".npy", take)));
+  acceptDrops(zone, take);
+  node.show = (input) => { shown.textContent = `${input.name}, ${input.data.size.toLocaleString("en")} bytes`; };
   return node;
 }
 

@@ -3,11 +3,12 @@
 import { element } from "./dom.js";
 import { predictUrl } from "./service.js";
 
-const FILES = { image: "photo.jpg", audio: "sound.wav", text: "text.txt" };
+const FILES = { image: "photo.jpg", audio: "sound.wav", text: "text.txt", cepstra: "cepstra.npy" };
+const TYPES = { image: "image/jpeg", audio: "audio/wav", text: "text/plain", cepstra: "application/octet-stream" };
 
 export function calls(name, modality, input) {
   const url = predictUrl(name);
-  const type = input ? input.type : { image: "image/jpeg", audio: "audio/wav", text: "text/plain" }[modality];
+  const type = input ? input.type : TYPES[modality];
   const file = input && input.file ? input.file : FILES[modality];
   return {
     curl: `curl --data-binary @${file} -H 'Content-Type: ${type}' '${url}'`,
