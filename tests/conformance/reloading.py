@@ -1,5 +1,7 @@
 """What Locust asks while models are reloaded: all is answered, and never by a bad version."""
 
+from typing import Any
+
 from locust import FastHttpUser, constant, task
 
 from tests.artifacts import IMAGE, SIDE, TEXT, picture
@@ -21,7 +23,8 @@ class Asking(FastHttpUser):
 
     def ask(self, model: str, body: bytes, media: str) -> None:
         path, headers = f"/v1/models/{model}/predict", {"Content-Type": media}
-        with self.client.post(path, data=body, headers=headers, catch_response=True) as response:
+        client: Any = self.client  # typed as if bodies were text
+        with client.post(path, data=body, headers=headers, catch_response=True) as response:
             if response.status_code != 200:
                 response.failure(f"{response.status_code}: {response.text}")
             elif int(response.json()["version"]) >= FIRST_BAD:
