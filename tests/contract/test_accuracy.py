@@ -169,12 +169,9 @@ def _scores(path: Path, card: Manifest, dataset: str) -> NDArray[np.float32]:
     preprocess = recipes.load(card.id).preprocess
     session = ort.InferenceSession(path / "model.onnx", providers=["CPUExecutionProvider"])
     inputs = data.load(dataset, DATA).test.take(np.arange(STRANGERS_EACH)).inputs
-    rows = np.stack([reference.read(_bytes(raw), preprocess) for raw in inputs])
-    parts = [
-        session.run([limit.output], {card.inputs[0].name: part})[0]
-        for part in np.array_split(rows, len(rows) // INSTANCES)
-    ]
-    return np.concatenate(parts)
+    rows = [reference.read(_bytes(raw), preprocess) for raw in inputs]  # texts differ in length
+    feeds = [{card.inputs[0].name: row[None]} for row in rows]
+    return np.concatenate([session.run([limit.output], feed)[0] for feed in feeds])
 
 
 def _ask(
