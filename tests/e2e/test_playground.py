@@ -170,7 +170,7 @@ def test_every_method_of_the_model_explains(page: Page) -> None:
     assert values == ["occlusion", "cam", "gradient", "deconvnet", "guided"]
     for value, told in zip(values, methods.all_inner_texts(), strict=True):
         page.get_by_label("Method").select_option(value)
-        expect(page.locator("#why")).to_contain_text(f"By {told}")
+        expect(page.locator("#why")).to_contain_text(f"By {told}", timeout=30_000)
         expect(page.locator("#why .overlay img")).to_be_visible()
 
 

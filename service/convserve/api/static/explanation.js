@@ -16,16 +16,20 @@ export function explanation(model, input, labels) {
   const ask = element("button", { type: "button", click: run }, "What speaks for");
   const controls = element("div", { class: "row" }, ask, element("span", {}, label), element("span", {}, "by"), element("span", {}, method), model.modality === "image" && opacity);
   let shown;
+  let asked = 0;
 
   async function run() {
+    const turn = ++asked;
     ask.disabled = true;
     place.replaceChildren(element("p", { class: "quiet" }, "Asking…"));
     try {
       const result = await service.explain(model.name, input, { label: label.value, method: method.value });
+      if (turn !== asked) return;
       shown = result.map ? heat(result, input) : words(result, input);
       fade();
       place.replaceChildren(told(result), shown);
     } catch (error) {
+      if (turn !== asked) return;
       place.replaceChildren(element("p", { class: "problem" }, error.message));
     }
     ask.disabled = false;
