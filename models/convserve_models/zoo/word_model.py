@@ -22,6 +22,8 @@ class WordModel(nn.Module):
     """
 
     paper = "https://arxiv.org/abs/1611.01576"
+    fully_convolutional = False
+    variable_length = False
     tiny: ClassVar[dict[str, Any]] = {"rows": 64, "columns": 8, "features": 6, "layers": 2}
 
     def __init__(self, **reader: Any) -> None:
