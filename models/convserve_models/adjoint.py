@@ -47,6 +47,9 @@ class Adjoint:
         self._sizes = {v.name: _sizes(v) for v in known}
         self._constants = {t.name: t for t in model.graph.initializer}
         self._constants |= {n.output[0]: n.attribute[0].t for n in self.forward if _constant(n)}
+        for node in self.forward:  # weights that are stored narrow and widened on loading
+            if node.op_type == "Cast" and node.input[0] in self._constants:
+                self._constants[node.output[0]] = self._constants[node.input[0]]
         self._made = 0
 
     def carry(self, start: str, signal: str, end: str, method: Method = "gradient") -> str:
@@ -87,7 +90,8 @@ class Adjoint:
         """The value of a constant."""
         if name not in self._constants:
             raise NoAdjoint(f"{name} is computed, not a constant")
-        return np.asarray(numpy_helper.to_array(self._constants[name]))
+        values = np.asarray(numpy_helper.to_array(self._constants[name]))
+        return values.astype(np.float32) if values.dtype == np.float16 else values
 
     def is_constant(self, name: str) -> bool:
         """Tell whether a tensor is a constant."""

@@ -76,7 +76,7 @@ def train(recipe: Recipe, dataset: Dataset, root: Path | None = None) -> Path:
     _tune(recipe, late, net.classifier, views, labels)
     checkpoint = checkpoint_of(recipe, root)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    save({"model": model.state_dict()}, checkpoint)
+    save({"model": model.state_dict(), "epoch": recipe.epochs}, checkpoint)
     return checkpoint
 
 

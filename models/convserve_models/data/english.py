@@ -13,7 +13,7 @@ from convserve_models.data import Card, Dataset, Split, ag_news, dbpedia14k, imd
 
 CARD = Card(
     name="english",
-    source="the training texts of ag_news, dbpedia14k and imdb",
+    source=", ".join(module.CARD.source for module in (ag_news, dbpedia14k, imdb)),
     licence="as theirs",
     labels=(),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convserve_models.alphabet import CREPE
-from convserve_models.layers.logits import Logits, he
+from convserve_models.layers.logits import he
 
 # (kernel, pooling) of each convolution.
 LAYERS = [(7, 3), (7, 3), (3, 1), (3, 1), (3, 1), (3, 3)]
@@ -68,7 +68,7 @@ class CharCNN(nn.Module):
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            Logits(hidden, labels),
+            nn.Linear(hidden, labels),
         )
         # The paper's N(0, .05) suits its width only; He's rule scales with the layer.
         self.apply(he)

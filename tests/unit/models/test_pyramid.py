@@ -132,7 +132,12 @@ def test_a_random_chain_has_its_real_shapes_parameters_and_flops(network: nn.Seq
             assert named[name].shape[: x.dim() - 1] == x.shape[1:]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+# Networks of words begin with a table of so many rows, and have as many places as a text has words:
+# `card.architecture` states no pyramid of theirs.
+DRAWN = [name for name in ARCHITECTURES if "rows" not in architecture(name).tiny]
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_every_architecture_has_a_pyramid(name: str) -> None:
     kind = architecture(name)
     for form in (kind.tiny, kind.paper_arguments):

@@ -41,6 +41,7 @@ SAMPLES: dict[str, object] = {
     "cache": "elsewhere",
     "log_level": "debug",
     "log_format": "text",
+    "traces": "http://127.0.0.1:4318",
 }
 """A usable value of each setting that is no number, as text."""
 
