@@ -57,7 +57,8 @@ class _Sequences:
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         random = np.random.default_rng((self.recipe.seed, epoch))
-        lengths = np.array([len(one) for one in self.split.inputs])
+        variable = self.recipe.preprocess.variable  # else nothing is padded to its neighbours
+        lengths = np.array([len(one) if variable else 0 for one in self.split.inputs])
         for part in _alike(lengths, self.recipe.batch_size, random):
             batch = self.split.take(part)
             varied = augment.sequences(list(batch.inputs), self.recipe.augment, random)
