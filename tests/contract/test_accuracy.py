@@ -133,12 +133,17 @@ def _promises(
 
 
 def _law(card: dict[str, Any], metric: str, n: int) -> tuple[float, float]:
-    """How many of n hits 99 % of all samples have, if the held-out ones are like them."""
+    """How many of n hits 99 % of all samples have, if the held-out ones are like them.
+
+    Of inputs like the training data at most so many are promised to be called strange; if fewer
+    are, no promise is broken (the held-out images of airbench are harder than the test images:
+    93.3 % of them are right, of those 94.3 %; 96.9 % of those are known, of them 95 %).
+    """
     block = {"coverage": "conformal", "in_distribution": "out_of_distribution"}[metric]
     held_out = card["dataset"]["n"]["held_out"]
     rank = calibrate.quantile_rank(held_out, card["postprocess"][block]["coverage"])
     low, high = betabinom(n, rank, held_out + 1 - rank).interval(0.99)
-    return float(low), float(high)
+    return float(low), float(n if metric == "in_distribution" else high)
 
 
 @pytest.mark.accuracy

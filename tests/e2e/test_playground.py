@@ -89,7 +89,10 @@ def overflows(page: Page) -> bool:
 
 
 def choose(page: Page, model: str) -> None:
+    """Select a model and wait until the page is about it: its editor has replaced the other's."""
     page.select_option("#model", model)
+    title = page.locator(f"#model option[value='{model}']").inner_text()
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
 
 
 def expect_verdict(page: Page, label: str) -> None:
