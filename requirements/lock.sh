@@ -23,6 +23,7 @@ lock train pyproject.toml --extra train
 lock dev pyproject.toml --extra dev
 lock objects pyproject.toml --extra s3 --extra gcs
 lock store-test pyproject.toml --extra store-test
+lock ray pyproject.toml --extra ray
 # Clients that others wrote, whose pins clash: an environment for each.
 for source in requirements/*.in; do
   lock "$(basename "$source" .in)" "$source"

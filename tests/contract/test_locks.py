@@ -16,6 +16,7 @@ GROUPS = {
     "dev": ["train", "dev"],
     "objects": ["s3", "gcs"],
     "store-test": ["s3", "store-test"],
+    "ray": ["ray"],
 }
 
 
@@ -72,4 +73,4 @@ def test_the_groups_agree_on_every_version() -> None:
     }
     serve = pins["serve"].items()
     assert serve <= pins["train"].items() <= pins["dev"].items()
-    assert all(serve <= pins[group].items() for group in ("objects", "store-test"))
+    assert all(serve <= pins[group].items() for group in ("objects", "store-test", "ray"))
