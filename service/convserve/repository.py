@@ -4,11 +4,11 @@ import asyncio
 import logging
 import math
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
+from convserve.engine.decoders import Decoders
 from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.mirror import Mirror
@@ -47,7 +47,7 @@ class Repository:
         self._telemetry = telemetry
         self.cpu_budget = cpu_budget(settings.cores)
         self._room = memory_budget(settings.memory_budget_bytes)
-        self._decoders = ThreadPoolExecutor(math.ceil(self.cpu_budget.cores), "convserve-decode")
+        self._decoders = Decoders(math.ceil(self.cpu_budget.cores))
         self._entries: dict[str, dict[str, Entry]] = {}
         self._latest: dict[str, str] = {}
         self._mirror = _mirror(settings)
@@ -171,7 +171,7 @@ class Repository:
         await asyncio.gather(self._starting, *tasks)
         await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
         await asyncio.gather(*self._retiring)
-        self._decoders.shutdown()
+        self._decoders.close()
 
     def tags(self, name: str) -> dict[str, str]:
         """Return tag → version of a model, other than `latest`."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,12 +21,13 @@ from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
 from convserve.engine.cpu import CpuBudget
+from convserve.engine.decoders import Decoders, Desk
 from convserve.engine.isolation import Stop
 from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layouts, medians
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
-from convserve.errors import ConvserveError, InferenceFailed, QueueFull
+from convserve.errors import CapacityError, InferenceFailed, QueueFull
 from convserve.measured import Measured
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
@@ -55,7 +56,7 @@ class ServedModel:
         artifact: Artifact,
         settings: Settings,
         budget: CpuBudget,
-        decoders: Executor,
+        decoders: Decoders,
         telemetry: Telemetry,
     ) -> None:
         manifest = artifact.manifest
@@ -77,10 +78,9 @@ class ServedModel:
         self._session = Session(artifact.graph, layout.threads)
         self._explainer: Session | None = None
         self._run_seconds = settings.run_seconds
-        self._decoders = decoders
-        self._decoding = 0
+        self._decoding = Desk(decoders, settings.queue_capacity, f"inputs of {self.id}")
+        self._searching = Desk(decoders, settings.queue_capacity, f"answers of {self.id}")
         self._users = 0
-        self._capacity = settings.queue_capacity
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self._batcher = Batcher[Arrays, Arrays](
             self._run,
@@ -200,30 +200,36 @@ class ServedModel:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count a QueueFull that is raised in the block, and tell in it when to come back."""
+        """Count what is dropped in the block, and tell who meets a full queue when to come back."""
         try:
             yield
         except QueueFull as refusal:
             self.metrics.dropped(refusal.code)
             raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
-
-    def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
-        """Raise what `infer` would refuse now, before anything is read or decoded for it."""
-        try:
-            self._batcher.check(key=self._shape, deadline=deadline, priority=priority)
-        except ConvserveError as refusal:
+        except CapacityError as refusal:
             self.metrics.dropped(refusal.code)
             raise
 
-    async def prepare(self, data: bytes, trace: Trace, hold: Hold) -> Prepared:
+    def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
+        """Raise what `infer` would refuse now, before anything is read or decoded for it."""
+        with self.refusals():
+            self._check(deadline, priority)
+
+    def _check(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
+        coming = self._decoding.jobs
+        self._batcher.check(key=self._shape, deadline=deadline, priority=priority, coming=coming)
+
+    async def prepare(
+        self, data: bytes, trace: Trace, hold: Hold, *, deadline: float = math.inf
+    ) -> Prepared:
         """Return raw `data` as the model's input; `hold` accounts for what it unpacks meanwhile.
 
-        Raises InvalidInput, InputTooLarge, UnsupportedMedia, or QueueFull if too much of it is
-        being decoded already.
+        Raises InvalidInput, InputTooLarge, UnsupportedMedia, or QueueFull, DeadlineUnmeetable and
+        DeadlineExceeded if too much is being decoded already, or runs, for the `deadline`.
         """
         started = perf_counter()
         with self.refusals():
-            prepared = await self._prepare(data, hold)
+            prepared = await self._prepare(data, hold, deadline)
         seconds = perf_counter() - started
         trace.span("decode", seconds)
         self.metrics.preprocess_seconds.observe(seconds)
@@ -245,10 +251,14 @@ class ServedModel:
         outputs = await self.outputs(prepared.inputs, trace, deadline=deadline, priority=priority)
         started = perf_counter()
         answer = partial(self._postprocess.answer, outputs, top_k)
-        searches = self._postprocess.searches(top_k)
-        value = (await self._on_thread(answer) if searches else answer()) | prepared.facts
+        if self._postprocess.searches(top_k):
+            end = math.inf if deadline is None else deadline
+            with self.refusals():
+                value = await self._on_thread(self._searching, answer, end)
+        else:
+            value = answer()
         trace.span("post", perf_counter() - started)
-        return value
+        return value | prepared.facts
 
     async def outputs(
         self,
@@ -311,25 +321,26 @@ class ServedModel:
             self._explainer.close()
         await asyncio.to_thread(self.measured.keep)
 
-    async def _prepare(self, data: bytes, hold: Hold) -> Prepared:
+    async def _prepare(self, data: bytes, hold: Hold, deadline: float) -> Prepared:
         if len(data) > SMALL:
-            return await self._on_thread(lambda: _finish(self._preprocess.peek(data), hold))
+            return await self._decode(lambda: _finish(self._preprocess.peek(data), hold), deadline)
         pending = self._preprocess.peek(data)
         if pending.large:
-            return await self._on_thread(lambda: _finish(pending, hold))
+            return await self._decode(lambda: _finish(pending, hold), deadline)
         return _finish(pending, hold)
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        if self._decoding >= self._capacity:
-            raise QueueFull(f"{self._decoding} inputs or answers of {self.id} are being decoded")
-        self._decoding += 1
+    async def _decode(self, work: Callable[[], Prepared], deadline: float) -> Prepared:
+        """Decode on a thread what will be decoded, and run, in time."""
+        self._decoding.check(deadline)
+        self._check(deadline - self._decoding.needed())
+        return await self._on_thread(self._decoding, work, deadline)
+
+    async def _on_thread(self, desk: Desk, work: Callable[[], T], deadline: float) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            return await desk.run(work, deadline)
         except asyncio.CancelledError:
             self.metrics.cancelled("preprocess")
             raise
-        finally:
-            self._decoding -= 1
 
     def _run(
         self, items: Sequence[Arrays], stop: Stop, session: Session | None = None
@@ -394,7 +405,7 @@ def batch_sizes(largest: int) -> list[int]:
 
 
 def open_model(
-    path: Path, settings: Settings, budget: CpuBudget, decoders: Executor, telemetry: Telemetry
+    path: Path, settings: Settings, budget: CpuBudget, decoders: Decoders, telemetry: Telemetry
 ) -> tuple[ServedModel, Verdict]:
     """Load the artifact in `path`, verify it and warm it up; blocks. Raises InvalidArtifact."""
     artifact = _described(path) if is_bare(path) else load_artifact(path)

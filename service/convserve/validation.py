@@ -1,11 +1,11 @@
 """`convserve validate`: prove artifacts as the service does, and say what is wrong."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convserve.artifact import is_bare
 from convserve.engine.cpu import cpu_budget
+from convserve.engine.decoders import Decoders
 from convserve.errors import InvalidArtifact
 from convserve.served_model import open_model
 from convserve.settings import Settings
@@ -32,8 +32,7 @@ def _artifacts(path: Path) -> Iterator[Path]:
 def _report(settings: Settings, path: Path) -> bool:
     budget = cpu_budget(settings.cores)
     try:
-        with ThreadPoolExecutor(1) as decoders:
-            _, verdict = open_model(path, settings, budget, decoders, Telemetry())
+        _, verdict = open_model(path, settings, budget, Decoders(1), Telemetry())
     except InvalidArtifact as error:
         print(f"FAIL  {path}: {error.detail}\n      remedy: {error.remedy}")
         return False

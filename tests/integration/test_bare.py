@@ -1,6 +1,5 @@
 """A directory in Triton's layout, `<name>/1/model.onnx` and no manifest, is served as tensors."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -10,6 +9,7 @@ from onnx import TensorProto, helper
 
 from convserve.app import create_app
 from convserve.engine.cpu import cpu_budget
+from convserve.engine.decoders import Decoders
 from convserve.errors import InvalidArtifact
 from convserve.served_model import ServedModel, open_model
 from convserve.settings import Settings
@@ -35,8 +35,7 @@ def bare(store: Path, given: Shape, taken: Shape, kind: int = TensorProto.FLOAT)
 
 
 def opened(path: Path) -> ServedModel:
-    with ThreadPoolExecutor(1) as decoders:
-        return open_model(path, Settings(), cpu_budget(1), decoders, Telemetry())[0]
+    return open_model(path, Settings(), cpu_budget(1), Decoders(1), Telemetry())[0]
 
 
 @pytest.mark.parametrize("shape", [["n", 3], ["n", "length"], ["n"]])

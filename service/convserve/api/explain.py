@@ -51,7 +51,7 @@ class Question:
     async def prepare(self, data: bytes) -> Prepared:
         """Return `data` as the model's input."""
         try:
-            return await self.model.prepare(data, self.trace, self.hold)
+            return await self.model.prepare(data, self.trace, self.hold, deadline=self.deadline)
         except InvalidInput as error:
             raise InvalidInput(error.detail, self.instance.pointer) from error
 

@@ -75,14 +75,18 @@ async def _answer(
     deadline: float,
 ) -> list[dict[str, object]]:
     # Everything is prepared before anything is queued: a bad instance wastes no run.
-    prepared = await together(_prepare(model, instance, trace, hold) for instance in instances)
+    prepared = await together(
+        _prepare(model, instance, trace, hold, deadline) for instance in instances
+    )
     return await together(
         model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared
     )
 
 
-async def _prepare(model: ServedModel, instance: Instance, trace: Trace, hold: Hold) -> Prepared:
+async def _prepare(
+    model: ServedModel, instance: Instance, trace: Trace, hold: Hold, deadline: float
+) -> Prepared:
     try:
-        return await model.prepare(instance.data, trace, hold)
+        return await model.prepare(instance.data, trace, hold, deadline=deadline)
     except InvalidInput as error:
         raise InvalidInput(error.detail, instance.pointer) from error

@@ -262,27 +262,31 @@ class Batcher(Generic[P, R]):
         key: Hashable = None,
         deadline: float | None = None,
         priority: Priority = Priority.NORMAL,
+        coming: int = 0,
     ) -> None:
         """Raise at once what `submit` would: Draining, QueueFull or DeadlineUnmeetable.
 
-        For callers whose payload costs something to make: nobody pays for what is refused.
+        For callers whose payload costs something to make: nobody pays for what is refused. So
+        many are `coming`, whose payloads are being made, and will be here first.
         """
         if self._draining:
             raise self._refusal()
         if self._waiting.full(priority):
             raise self._full()
         if deadline is not None:
-            self._check_deadline(key, deadline, priority)
+            self._check_deadline(key, deadline, priority, coming)
 
     def _full(self) -> QueueFull:
         return QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
 
-    def _check_deadline(self, key: Hashable, deadline: float, priority: Priority) -> None:
+    def _check_deadline(
+        self, key: Hashable, deadline: float, priority: Priority, coming: int
+    ) -> None:
         now = monotonic()
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
-        if deadline <= now or (self._idle() > 0 and not self._waiting):
+        if deadline <= now or (self._idle() > coming and not self._waiting):
             return
-        before, own = self._waiting.prospect(key, priority)
+        before, own = self._waiting.prospect(key, priority, coming)
         needed = CAUTION * ((self._remaining_seconds() + before) / self._executors + own)
         if now + needed > deadline:
             raise DeadlineUnmeetable(

@@ -57,14 +57,14 @@ def cpu_budget(
     return CpuBudget(cores, reason, executors)
 
 
-def give_way() -> None:
+def give_way(niceness: int = NICENESS) -> None:
     """Let the event loop's thread go before this one where they compete for a core.
 
     Both have work at all times under overload. An event loop that waits for its turn reads requests
     late, and what it then predicts for them is late, too. On Linux each thread has a niceness.
     """
     if sys.platform == "linux":
-        os.nice(NICENESS)
+        os.nice(niceness)
 
 
 def cpu_identity(root: Path = Path("/")) -> str:

@@ -68,14 +68,19 @@ class Waiting(Generic[E]):
             if rank <= priority
         )
 
-    def prospect(self, key: Hashable, priority: Priority = Priority.NORMAL) -> tuple[float, float]:
+    def prospect(
+        self, key: Hashable, priority: Priority = Priority.NORMAL, coming: int = 0
+    ) -> tuple[float, float]:
         """Predict for one more entry with `key`: seconds of the runs before its own, of its own.
 
-        As many as wait already are expected to join its batch after it.
+        So many more are `coming` before it. As many as wait already are expected to join its batch
+        after it.
         """
-        length = len(self._lanes.get((priority, key), ()))
+        waiting = len(self._lanes.get((priority, key), ()))
+        length = waiting + coming
         others = length % self._max_batch_size
-        before = self.seconds(priority) - self._predict(key, others)
+        elsewhere = self.seconds(priority) - self._lane_seconds(key, waiting)
+        before = elsewhere + self._lane_seconds(key, length) - self._predict(key, others)
         return before, self._predict(key, min(self._max_batch_size, others + 1 + length))
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from onnx import TensorProto
 
 from convserve.engine.cpu import cpu_budget
+from convserve.engine.decoders import Decoders
 from convserve.errors import InvalidArtifact
 from convserve.served_model import open_model
 from convserve.settings import Settings
@@ -56,8 +56,7 @@ def imported(folder: Path, network: bytes, **changes: str) -> Path:
 
 def served(path: Path) -> dict[str, Any]:
     """Prove an artifact as the service does, and return its manifest."""
-    with ThreadPoolExecutor(1) as decoders:
-        open_model(path, Settings(), cpu_budget(1), decoders, Telemetry())
+    open_model(path, Settings(), cpu_budget(1), Decoders(1), Telemetry())
     found: dict[str, Any] = json.loads((path / "manifest.json").read_text())
     return found
 
@@ -204,8 +203,8 @@ def test_the_service_survives_the_same_files(tmp_path: Path, broken: Broken) -> 
     path.mkdir(parents=True)
     (path / "model.onnx").write_bytes(broken.network())
     settings = Settings(run_seconds=1, grace_seconds=1)
-    with ThreadPoolExecutor(1) as decoders, suppress(InvalidArtifact):
-        model, _ = open_model(path, settings, cpu_budget(1), decoders, Telemetry())
+    with suppress(InvalidArtifact):
+        model, _ = open_model(path, settings, cpu_budget(1), Decoders(1), Telemetry())
         assert model.artifact.manifest.inputs
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from convserve.engine.cpu import cpu_budget
+from convserve.engine.decoders import Decoders
 from convserve.errors import InvalidArtifact
 from convserve.served_model import open_model
 from convserve.settings import Settings
@@ -21,8 +21,7 @@ from tests.artifacts import IMAGE, TEXT, edit, image_graph, picture
 
 
 def verify(path: Path) -> Verdict:
-    with ThreadPoolExecutor(1) as decoders:
-        _, verdict = open_model(path, Settings(), cpu_budget(1), decoders, Telemetry())
+    _, verdict = open_model(path, Settings(), cpu_budget(1), Decoders(1), Telemetry())
     return verdict
 
 

@@ -101,7 +101,7 @@ async def _answer(
     request: Request, model: ServedModel, question: InferRequest, hold: Hold, deadline: float
 ) -> list[Arrays]:
     trace: Trace = request.scope["trace"]
-    inputs = await _inputs(request, model, question, hold)
+    inputs = await _inputs(request, model, question, hold, deadline)
     high = question.parameters.get("priority", 0) <= HIGHEST
     priority = Priority.NORMAL if high else Priority.LOW
     return await together(
@@ -110,7 +110,7 @@ async def _answer(
 
 
 async def _inputs(
-    request: Request, model: ServedModel, question: InferRequest, hold: Hold
+    request: Request, model: ServedModel, question: InferRequest, hold: Hold, deadline: float
 ) -> list[Arrays]:
     settings: Settings = request.app.state.settings
     if not is_encoded(model, question.inputs):
@@ -118,7 +118,9 @@ async def _inputs(
     text = _header_length(request) is None
     data = list(elements(model, question.inputs[0], settings.max_instances, text=text))
     trace = request.scope["trace"]
-    prepared = await together(model.prepare(element, trace, hold) for element in data)
+    prepared = await together(
+        model.prepare(element, trace, hold, deadline=deadline) for element in data
+    )
     return [item.inputs for item in prepared]
 
 
