@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.artifacts import IMAGE, IMAGE_LABELS, SIDE, build_echo, picture
-from tests.e2e.process import ROOT, Server, await_ready, serving
+from tests.e2e.process import ROOT, STORE, Server, await_ready, serving
 from tests.integration.conftest import command
+from tests.pages import CLIENTS, assert_shown, blocks
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(1800)]
 HERE = Path(__file__).parent
@@ -78,14 +79,33 @@ def test_tritonclient_and_the_five_ways_of_a_picture(server: Server, tmp_path: P
         assert {entry["label"]: entry["probability"] for entry in top} == by_tensors
 
 
-def test_perf_analyzer(server: Server) -> None:
+def perf_analyzer(*options: str) -> str:
     home = ENVIRONMENTS / "perf_analyzer"
     libraries = {path.parent for name in ("libb64*", "libcudart*") for path in home.rglob(name)}
-    report = run(
-        home / "bin" / "perf_analyzer",
+    path = os.pathsep.join(map(str, libraries))
+    return run(home / "bin" / "perf_analyzer", *options, LD_LIBRARY_PATH=path)
+
+
+def test_perf_analyzer(server: Server) -> None:
+    report = perf_analyzer(
         *("-m", IMAGE, "-u", address(server), "-i", "http", "-b", "2"),
         *("--concurrency-range", "2", "--request-count", "200"),
-        LD_LIBRARY_PATH=os.pathsep.join(map(str, libraries)),
     )
     (rate,) = re.findall(r"^Concurrency: 2, throughput: ([0-9.]+) infer/sec", report, re.MULTILINE)
     assert float(rate) > 0
+
+
+def test_the_migration_page_s_clients(tmp_path: Path) -> None:
+    """What docs/migration.md has NVIDIA's clients ask of the models that we ship."""
+    found = [block for block in blocks("migration.md") if block.code.startswith(CLIENTS)]
+    (script,) = (block for block in found if block.language == "python")
+    (analysis,) = (block for block in found if block.language == "sh")
+    log = tmp_path / "log"
+    with serving(command(STORE), cwd=ROOT, log=log) as server:
+        await_ready(server.client)
+        code, words = (
+            block.code.replace("127.0.0.1:8000", address(server)) for block in (script, analysis)
+        )
+        told = run(ENVIRONMENTS / "tritonclient" / "bin" / "python", "-c", code)
+        assert_shown(script.shown, told)
+        assert "throughput:" in perf_analyzer(*words.split()[1:])
