@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.e2e.process import ROOT, STORE, await_ready, serving
 
@@ -35,11 +35,25 @@ WEIGHT = """performance.getEntries()
 SENTENCE = "The striker scored twice as the champions won the cup final"
 
 
+SERVE = [sys.executable, "-m", "convserve.cli", "serve"]
+STORED = {"CONVSERVE_STORE": str(STORE)}
+KEY, WRONG = "0123456789abcdef", "fedcba9876543210"
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("server") / "log"
-    command = [sys.executable, "-m", "convserve.cli", "serve"]
-    with serving(command, cwd=ROOT, log=log, environment={"CONVSERVE_STORE": str(STORE)}) as server:
+    with serving(SERVE, cwd=ROOT, log=log, environment=STORED) as server:
+        await_ready(server.client)
+        yield str(server.client.base_url)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that asks for a key."""
+    log = tmp_path_factory.mktemp("locked") / "log"
+    environment = STORED | {"CONVSERVE_INFERENCE_KEYS": f"app={KEY}"}
+    with serving(SERVE, cwd=ROOT, log=log, environment=environment) as server:
         await_ready(server.client)
         yield str(server.client.base_url)
 
@@ -53,8 +67,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=sorted(SIZES))
-def page(request: pytest.FixtureRequest, browser: Browser, url: str) -> Iterator[Page]:
-    """A cold page; the test fails if it complains about anything."""
+def blank(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A new tab; the test fails if it complains about anything but a refusal."""
     width, height = SIZES[request.param]
     complaints: list[str] = []
     context = browser.new_context(
@@ -65,15 +79,25 @@ def page(request: pytest.FixtureRequest, browser: Browser, url: str) -> Iterator
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(url)
     yield page
-    if where := os.environ.get("SCREENSHOTS"):
-        name = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
-        page.screenshot(path=Path(where) / f"{name}.png", full_page=True)
+    keep(page, request.node.name)
     assert accessible(page) == []
     assert not overflows(page)
-    assert complaints == []
+    assert [complaint for complaint in complaints if "status of 401" not in complaint] == []
     context.close()
+
+
+@pytest.fixture
+def page(blank: Page, url: str) -> Page:
+    """A cold page."""
+    blank.goto(url)
+    return blank
+
+
+def keep(page: Page, test: str) -> None:
+    if where := os.environ.get("SCREENSHOTS"):
+        name = test.removeprefix("test_").replace("[", "-").rstrip("]")
+        page.screenshot(path=Path(where) / f"{name}.png", full_page=True)
 
 
 def accessible(page: Page) -> list[str]:
@@ -221,15 +245,70 @@ def test_what_it_shows_runs_as_pasted(page: Page, language: str, tmp_path: Path)
     page.get_by_role("button", name=language).click()
     code = page.locator("pre").inner_text()
     shutil.copy(CAT, tmp_path)
+    assert "cat" in pasted(language, code, tmp_path)
+
+
+def pasted(language: str, code: str, place: Path) -> str:
+    """Run what the page shows."""
     command = {
         "curl": ["bash", "-c", f"curl -sS {code.removeprefix('curl')}"],
         "Python": ["python3", "-W", "error", "-c", code],
         "JavaScript": ["node", "--input-type=module", "-e", code],
     }[language]
-    answer = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    return subprocess.run(
+        command,
+        cwd=place,
+        env={**os.environ, "KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+
+
+def give_key(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Use it").click()
+
+
+def test_a_key_is_asked_for_kept_in_the_tab_and_sent_with_each_call(
+    blank: Page, locked: str, tmp_path: Path
+) -> None:
+    page, calls = blank, list[Request]()
+    page.on("request", calls.append)
+    page.goto(locked)
+    expect(page.get_by_label("API key")).to_be_focused()
+    assert accessible(page) == []
+    assert not overflows(page)
+    keep(page, f"the_key_is_asked_for-{page.viewport_size}")
+    give_key(page, WRONG)
+    expect(page.locator("#refusal")).to_contain_text("not known")
+    calls.clear()
+    give_key(page, KEY)
+    choose(page, "all_cnn_cifar10")
+    expect(page.locator("#key")).to_be_hidden()
+    page.wait_for_function(
+        "[...document.images].every(image => image.complete && image.naturalWidth)"
     )
-    assert "cat" in answer.stdout
+    page.locator("#samples button").first.click()
+    expect_verdict(page, "cat")
+    page.get_by_role("button", name="What speaks for").click()
+    expect(page.locator("#why .overlay img")).to_be_visible()
+    assert {"samples", "predict", "explain"} <= {part for c in calls for part in c.url.split("/")}
+    for call in calls:
+        assert (call.headers.get("x-api-key") == KEY) == ("/v1/" in call.url), call.url
+        assert KEY not in call.url
+    shutil.copy(CAT, tmp_path)
+    for language in ("curl", "Python", "JavaScript"):
+        page.get_by_role("button", name=language).click()
+        code = page.locator("pre").inner_text()
+        assert KEY not in code
+        assert "cat" in pasted(language, code, tmp_path)
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.locator("#key")).to_be_hidden()
+    assert KEY in page.evaluate("Object.values(sessionStorage)")
+    assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
 def test_a_cold_page_answers_within_a_second_and_is_small(browser: Browser, url: str) -> None:

@@ -12,16 +12,29 @@ let models = [];
 let running = new AbortController();
 
 async function start() {
+  notify("");
   try {
     models = (await service.models()).filter((model) => model.modality in editors);
   } catch (error) {
-    return notify(`The service does not answer: ${error.message}`);
+    return error.refused || notify(`The service does not answer: ${error.message}`);
   }
   if (!models.length) return notify("The model store holds no model for this page.");
   byId("model").replaceChildren(...models.map((model) => element("option", { value: model.name }, model.title || model.name)));
-  byId("model").addEventListener("change", (event) => { location.hash = `#${event.target.value}`; });
-  addEventListener("hashchange", route);
   return route();
+}
+
+function askForKey({ detail }) {
+  byId("refusal").textContent = service.hasKey() ? detail.message : "";
+  byId("key").hidden = false;
+  byId("key-value").focus();
+}
+
+function takeKey(event) {
+  event.preventDefault();
+  service.useKey(byId("key-value").value);
+  byId("key").reset();
+  byId("key").hidden = true;
+  start();
 }
 
 function notify(text) {
@@ -88,15 +101,27 @@ function offerReasons(model, input, top = []) {
 
 function samples(model, give) {
   return model.manifest.goldens.map(({ input, media_type: type }) => {
-    const url = service.sampleUrl(model.name, model.version, input);
     const file = input.split("/").at(-1);
+    const fetched = () => service.sample(model.name, model.version, input);
     const button = element("button", { type: "button", title: file, click: async () => {
-      const blob = await (await fetch(url)).blob();
+      const blob = await fetched();
       give({ data: model.modality === "text" ? await blob.text() : new Blob([blob], { type }), type, name: file, file });
     } });
-    button.append(model.modality === "image" ? element("img", { src: url, alt: file, loading: "lazy" }) : element("span", { class: "text" }, file));
+    button.append(model.modality === "image" ? thumbnail(fetched(), file) : element("span", { class: "text" }, file));
     return element("li", {}, button);
   });
 }
 
+// Fetched by hand: a browser would ask for it without the key.
+function thumbnail(blob, alt) {
+  const image = element("img", { alt });
+  blob.then((found) => { image.src = URL.createObjectURL(found); }, () => { /* its name is shown */ });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  return image;
+}
+
+byId("model").addEventListener("change", (event) => { location.hash = `#${event.target.value}`; });
+byId("key").addEventListener("submit", takeKey);
+addEventListener("hashchange", route);
+addEventListener("refused", askForKey);
 start();

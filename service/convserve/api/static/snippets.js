@@ -1,7 +1,7 @@
 // The call the page just made, for a shell, Python and Node.
 
 import { element } from "./dom.js";
-import { predictUrl } from "./service.js";
+import { hasKey, predictUrl } from "./service.js";
 
 const FILES = { image: "photo.jpg", audio: "sound.wav", text: "text.txt", cepstra: "cepstra.npy" };
 const TYPES = { image: "image/jpeg", audio: "audio/wav", text: "text/plain", cepstra: "application/octet-stream" };
@@ -10,19 +10,20 @@ export function calls(name, modality, input) {
   const url = predictUrl(name);
   const type = input ? input.type : TYPES[modality];
   const file = input && input.file ? input.file : FILES[modality];
+  const key = hasKey(); // itself it is never shown: the code reads it from the environment
   return {
-    curl: `curl --data-binary @${file} -H 'Content-Type: ${type}' '${url}'`,
+    curl: `curl --data-binary @${file} -H 'Content-Type: ${type}'${key ? ' -H "X-API-Key: $KEY"' : ""} '${url}'`,
     Python: [
-      "import json", "from pathlib import Path", "from urllib.request import Request, urlopen", "",
+      "import json", ...key ? ["import os"] : [], "from pathlib import Path", "from urllib.request import Request, urlopen", "",
       `body = Path("${file}").read_bytes()`,
-      `request = Request("${url}", body, {"Content-Type": "${type}"})`,
+      `request = Request("${url}", body, {"Content-Type": "${type}"${key ? ', "X-API-Key": os.environ["KEY"]' : ""}})`,
       "print(json.load(urlopen(request)))",
     ].join("\n"),
     JavaScript: [
       'import { readFile } from "node:fs/promises";', "",
       `const response = await fetch("${url}", {`,
       '  method: "POST",',
-      `  headers: { "Content-Type": "${type}" },`,
+      `  headers: { "Content-Type": "${type}"${key ? ', "X-API-Key": process.env.KEY' : ""} },`,
       `  body: await readFile("${file}"),`,
       "});",
       "console.log(await response.json());",
