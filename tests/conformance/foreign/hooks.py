@@ -1,0 +1,169 @@
+"""What schemathesis sends besides what it makes of the document: real media, fitting tensors.
+
+Runs in the environment of schemathesis (SCHEMATHESIS_HOOKS); the models are those of
+tests/artifacts.py, whose store is in STORE.
+"""
+
+import base64
+import io
+import os
+import wave
+from pathlib import Path
+from random import Random
+
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.transport.serialization import Binary
+
+MODELS = {
+    "text": "tiny_text",
+    "ids": "tiny_text",
+    "image": "tiny_image",
+    "audio": "tiny_audio",
+    "cepstra": "tiny_cepstra",
+}
+"""What a request holds → the model that takes it."""
+
+SIDE, LENGTH, SYMBOLS = 8, 16, 40  # of these models' tensors
+PICTURE_FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]
+CEPSTRA = next(Path(os.environ["STORE"]).glob("tiny_cepstra/1/samples/*")).read_bytes()
+
+
+def picture(kind, mode, width, height, spread):
+    """Return noise as a picture."""
+    noise = Image.effect_noise((width, height), spread).convert(mode)
+    stream = io.BytesIO()
+    noise.save(stream, kind)
+    return stream.getvalue()
+
+
+def sound(rate, channels, frames):
+    """Return noise as a WAV file of 16 bits."""
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(Random(frames).randbytes(2 * channels * frames))
+    return stream.getvalue()
+
+
+PICTURES = st.builds(
+    picture,
+    st.sampled_from(PICTURE_FORMATS),
+    st.sampled_from(["RGB", "L"]),
+    st.integers(8, 60),
+    st.integers(8, 60),
+    st.integers(40, 99),
+)
+SOUNDS = st.builds(
+    sound, st.sampled_from([8000, 16_000, 44_100]), st.sampled_from([1, 2]), st.integers(400, 8000)
+)
+TEXTS = st.text(min_size=1, max_size=300)
+BASE64 = PICTURES.map(lambda data: base64.b64encode(data).decode())
+
+schemathesis.openapi.format("binary", PICTURES.map(Binary))
+schemathesis.openapi.format("byte", BASE64)
+schemathesis.openapi.format("audio", SOUNDS.map(lambda data: base64.b64encode(data).decode()))
+schemathesis.openapi.format("cepstra", st.just(base64.b64encode(CEPSTRA).decode()))
+schemathesis.openapi.format("audio-file", SOUNDS.map(Binary))
+schemathesis.openapi.format("cepstra-file", st.just(Binary(CEPSTRA)))
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    """Say of every property that is a sound or a NumPy file which strings those are."""
+    pending = [raw_schema]
+    while pending:
+        node = pending.pop()
+        pending.extend(node.values() if isinstance(node, dict) else node)
+        pending = [child for child in pending if isinstance(child, dict | list)]
+        if isinstance(node, dict) and isinstance(node.get("properties"), dict):
+            for key in node["properties"].keys() & {"audio", "cepstra"}:
+                value = node["properties"][key]
+                suffix = "-file" if value.get("format") == "binary" else ""
+                node["properties"][key] = {**value, "format": key + suffix}
+    for path in raw_schema["paths"].values():
+        for operation in path.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "audio/*" in content:
+                content["audio/*"] = {"schema": {"type": "string", "format": "audio-file"}}
+
+
+@schemathesis.serializer("image/png", "image/jpeg", "audio/wav")
+def serialize(context, value):
+    """Send media as they are, and what is none as text."""
+    return value.data if isinstance(value, Binary) else str(value).encode()
+
+
+def tensor(name, datatype, shape, values):
+    """Return the strategy of a request with one tensor."""
+    entry = {"name": name, "datatype": datatype, "shape": shape}
+    return values.map(lambda data: {"id": "1", "inputs": [{**entry, "data": data}]})
+
+
+def numbers(most, length):
+    """Return the strategy of so many numbers up to `most`."""
+    return st.lists(st.integers(0, most), min_size=length, max_size=length)
+
+
+TENSORS = st.one_of(
+    tensor("image", "UINT8", [1, SIDE, SIDE, 3], numbers(255, 3 * SIDE**2)),
+    tensor("image", "BYTES", [1, 1], BASE64.map(lambda text: [text])),
+    tensor("ids", "INT64", [1, LENGTH], numbers(SYMBOLS, LENGTH)),
+    tensor("ids", "BYTES", [1, 1], TEXTS.map(lambda text: [text])),
+)
+
+
+@schemathesis.hook
+def before_generate_body(context, strategy):
+    """Add tensors that fit a model to whatever else a tensor route is sent."""
+    if context.operation.path.endswith("/infer"):
+        return strategy | TENSORS
+    return strategy
+
+
+@schemathesis.hook
+def map_path_parameters(context, parameters):
+    """Ask for versions that are there."""
+    if parameters and "{version}" in context.operation.path and len(parameters["version"]) < 4:
+        parameters["version"] = "1"
+    return parameters
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Send what is well-formed to the model that fits."""
+    named = "name" in (case.path_parameters or {})
+    if not named or not case.meta or case.meta.generation.mode is not GenerationMode.POSITIVE:
+        return
+    key = held(case)
+    if case.operation.path.endswith("/explain") and key in ("audio", "cepstra"):
+        key = "text"  # of sounds nothing is explained
+    case.path_parameters["name"] = MODELS[key]
+
+
+def held(case):
+    """Tell which of MODELS' keys a request is about."""
+    media = case.media_type or ""
+    if media == "application/octet-stream":
+        return "image"
+    family = media.partition("/")[0]
+    return family if family in ("image", "audio") else next(words(case.body), "text")
+
+
+def words(body):
+    """Yield MODELS' keys from a body in their order in it."""
+    if isinstance(body, str):
+        yield "text"
+    if not isinstance(body, dict):
+        return
+    yield from (key for key in body if key in MODELS)
+    for item in sorted(body.get("instances", []), key=lambda item: not isinstance(item, str)):
+        yield from words(item)
+    for entry in body.get("inputs", []):
+        yield from (name for name in [entry.get("name")] if name in MODELS)
+    if any(key in body for key in ("file", "files", "data")):
+        yield "image"
