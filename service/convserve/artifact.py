@@ -24,6 +24,7 @@ from pydantic import (
 from convserve.errors import InvalidArtifact
 
 BARE_GRAPH = "model.onnx"
+SIGNED = ("manifest.json", "manifest.sha256")  # they tell what the other files must be
 RE_EXPORT = "export the artifact again, or restore the file from where it was exported"
 DYNAMIC_BATCH = (
     "in torch: onnx.export(…, dynamo=True, dynamic_shapes=({0: torch.export.Dim('batch')},))"
@@ -380,6 +381,7 @@ class Artifact:
         if graph is None:
             return None
         _check_digest(self.path, graph.file, graph.sha256)
+        _check_reading(self.path, graph, self.manifest)
         return self.path / graph.file
 
 
@@ -399,8 +401,9 @@ def load_artifact(path: Path) -> Artifact:
                 f"{path / 'manifest.json'} says {claimed} {stated!r}, its directory {actual!r}",
                 f"rename the directory to {manifest.id}/{manifest.version}",
             )
-    for file, digest in digests(manifest):
+    for file, digest in _needed(manifest):
         _check_digest(path, file, digest)
+    _check_reading(path, manifest.graphs.predict, manifest)
     return Artifact(path, manifest)
 
 
@@ -485,13 +488,38 @@ def _check_signature(file: Path, content: bytes) -> None:
 
 
 def digests(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the name and the SHA-256 of every file without which it cannot be served."""
+    """Yield the name and the SHA-256 of every file that the manifest lists."""
+    explain = manifest.graphs.explain
+    yield from _needed(manifest)
+    if explain is not None:
+        yield explain.file, explain.sha256
+
+
+def _needed(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield those without which it cannot be served."""
     for role in Graphs.model_fields.keys() - {"explain"}:
         graph: Graph | None = getattr(manifest.graphs, role)
         if graph is not None:
             yield graph.file, graph.sha256
     for golden in manifest.goldens:
         yield golden.input, golden.sha256
+
+
+def _check_reading(root: Path, graph: Graph, manifest: Manifest) -> None:
+    """Refuse a graph that names a file beside it which no checked digest covers.
+
+    ONNX Runtime reads such external data; where they are is a plain string in the graph.
+    """
+    covered = {*SIGNED, graph.file, *(name for name, _ in _needed(manifest))}
+    beside = {file for file in root.rglob("*") if file.is_symlink() or not file.is_dir()}
+    strange = sorted(file for file in beside if file.relative_to(root).as_posix() not in covered)
+    content = _read(root / graph.file) if strange else b""
+    for file in strange:
+        if file.name.encode() in content:
+            raise InvalidArtifact(
+                f"{root / graph.file} names {file}, which has no digest in the manifest",
+                "export the graph with its weights inside (external_data=False)",
+            )
 
 
 def _check_digest(root: Path, name: str, digest: str) -> None:

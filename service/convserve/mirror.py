@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from convserve.artifact import digests, read_manifest
+from convserve.artifact import SIGNED, digests, read_manifest
 from convserve.errors import InvalidArtifact
 from convserve.store import VERSION
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-SIGNED = ("manifest.json", "manifest.sha256")  # they tell what the other files must be
 IDENTITY = ("ETag", "etag", "md5Hash", "size", "mtime", "LastModified", "created", "updated")
 Objects = dict[str, str]  # name → what changes when the object does
 

@@ -16,9 +16,12 @@ from convserve.app import create_app
 from convserve.server import _warn_if_open
 from convserve.settings import InvalidSettings, Settings, load_settings
 from tests.artifacts import SLOW, TEXT, build_text
+from tests.e2e import process
+from tests.integration.conftest import command
 
 pytestmark = pytest.mark.anyio
 INFERENCE, MANAGEMENT = "inference-key-12345", "management-key-1234"
+OTHER, WRONG = "another-key-1234567", "a-wrong-key-of-mine"
 PREDICT = f"/v1/models/{TEXT}/predict"
 TEXTUAL = {"Content-Type": "text/plain"}
 TABLE = [pytest.param(entry, id=f"{entry.method} {entry.path}") for entry in routes.TABLE]
@@ -75,10 +78,18 @@ async def test_every_route_asks_for_the_key_of_its_right(
     assert await status(bearer("x" * 20)) == 401
     assert await status({"X-API-Key": own[:-1]}) == 401
     assert await status(bearer(other)) == 403
+    index = (await keyed.post("/v2/repository/index", headers=bearer(INFERENCE))).json()
+    assert {entry["state"] for entry in index} == {"READY"}  # nothing came of what was refused
     assert await status(bearer(own)) not in {401, 403}
     assert await status({"X-API-Key": own}) not in {401, 403}
     if entry.right == "management":  # leave it as it was
         await keyed.post(f"/v2/repository/models/{TEXT}/load", headers=bearer(own))
+
+
+def test_all_that_loads_or_unloads_is_management() -> None:
+    management = [entry.path for entry in routes.TABLE if entry.right == "management"]
+    assert len(management) == 2
+    assert management == [entry.path for entry in routes.TABLE if entry.path.endswith("load")]
 
 
 async def test_probes_are_never_behind_a_key() -> None:
@@ -142,6 +153,29 @@ async def test_the_limits_of_a_key_hold_under_concurrency(pristine_store: Path) 
         assert again.status_code == 200
 
 
+async def test_a_key_s_limit_is_no_other_key_s_and_ends_with_its_requests(
+    pristine_store: Path,
+) -> None:
+    keys = f"app={INFERENCE}, other={OTHER}"
+    async with serving(pristine_store, inference_keys=keys, key_concurrency=2) as client:
+
+        async def status(key: str, text: str = "goal") -> int:
+            headers = TEXTUAL | bearer(key)
+            return (await client.post(PREDICT, content=text, headers=headers)).status_code
+
+        for _ in range(3):
+            running = [asyncio.create_task(status(INFERENCE, 8 * SLOW)) for _ in range(2)]
+            for _ in range(100):  # until they are in: no step of theirs waits for more than this
+                await asyncio.sleep(0)
+            assert await status(INFERENCE) == 429
+            assert await status(OTHER) == 200
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        again = await asyncio.gather(*(status(INFERENCE) for _ in range(2)))
+        assert again == [200, 200]
+
+
 async def test_the_rate_of_a_key_holds_under_concurrency(pristine_store: Path) -> None:
     async with serving(
         pristine_store, inference_keys=f"app={INFERENCE}", key_requests_per_second=0.01
@@ -157,13 +191,36 @@ async def test_keys_are_never_logged_nor_told(
     keyed: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for key in (INFERENCE, MANAGEMENT, "a-wrong-key-of-mine"):
+    for key in (INFERENCE, MANAGEMENT, WRONG):
         for headers in (bearer(key), {"X-API-Key": key}):
             response = await keyed.post(PREDICT, content=b"", headers=TEXTUAL | headers)
             assert key not in response.text + str(response.headers)
     assert "answered" in caplog.text
-    for key in (INFERENCE, MANAGEMENT, "a-wrong-key-of-mine"):
+    for key in (INFERENCE, MANAGEMENT, WRONG):
         assert key not in caplog.text + str([vars(record) for record in caplog.records])
+
+
+def test_a_server_that_logs_everything_writes_no_key(pristine_store: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = {
+        "CONVSERVE_INFERENCE_KEYS": f"app={INFERENCE}",
+        "CONVSERVE_MANAGEMENT_KEYS": f"operator={MANAGEMENT}",
+        "CONVSERVE_LOG_LEVEL": "debug",
+    }
+    served = process.serving(
+        command(pristine_store), cwd=tmp_path, log=log, environment=environment
+    )
+    with served as server:
+        process.await_ready(server.client)
+        for key in (INFERENCE, MANAGEMENT, WRONG):
+            for path in (PREDICT, f"/v2/repository/models/{TEXT}/load", "/nowhere"):
+                for headers in (bearer(key), {"X-API-Key": key}, {"Authorization": key}):
+                    server.client.post(path, content=b"\xff", headers=headers)
+    told = log.read_text()
+    assert "/nowhere" in told
+    for key in (INFERENCE, MANAGEMENT, WRONG):
+        assert key not in told
+        assert hashlib.sha256(key.encode()).hexdigest() not in told
 
 
 def test_a_key_that_cannot_be_used_is_told_without_quoting_it(

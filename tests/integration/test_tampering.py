@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import onnx
 import pytest
 
 from convserve.app import create_app
@@ -37,6 +38,13 @@ def reorder_channels(artifact: Path) -> None:
     edit(artifact, lambda manifest: None)
 
 
+def move_weights_out(artifact: Path) -> None:
+    file = artifact / "model.onnx"
+    network = onnx.load(file)
+    onnx.save(network, file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    edit(artifact, lambda manifest: None)
+
+
 # The change, the file that the message must name, and a word of its remedy.
 TAMPERINGS = [
     pytest.param(flip("model.onnx"), "model.onnx", "restore", id="graph"),
@@ -47,6 +55,7 @@ TAMPERINGS = [
     pytest.param(flip("samples/alpha.png"), "alpha.png", "restore", id="alpha"),
     pytest.param(lambda path: edit(path, relabel), "samples/", "re-export", id="label"),
     pytest.param(lambda path: edit(path, refilter), "photo.jpg", "re-export", id="filter"),
+    pytest.param(move_weights_out, "weights.bin", "weights inside", id="weights"),
     pytest.param(reorder_channels, "samples/", "re-export", id="channels"),
 ]
 

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from convserve.artifact import Manifest, load_artifact
 from convserve.errors import InvalidArtifact
 from convserve_models import manifest as training_side
-from tests.artifacts import IMAGE, TEXT, edit
+from tests.artifacts import IMAGE, TEXT, edit, explain_image
 
 # Every optional part of the contract, so that mutations reach all of it.
 FULL: dict[str, Any] = {
@@ -205,6 +206,23 @@ def test_files_must_lie_inside(store: Path, tmp_path: Path) -> None:
     (path / "model.onnx").symlink_to(tmp_path / "model.onnx")
     with pytest.raises(InvalidArtifact, match="leads out of the artifact"):
         load_artifact(path)
+
+
+def test_a_file_that_no_graph_names_is_nobodys_business(store: Path) -> None:
+    path = store / IMAGE / "1"
+    (path / "README.md").write_text("Ours.")
+    load_artifact(path)
+
+
+def test_what_explains_reads_nothing_without_a_digest_either(store: Path) -> None:
+    path = store / IMAGE / "1"
+    explain_image(path)
+    assert load_artifact(path).explaining() == path / "explain.onnx"
+    graph = onnx.load(path / "explain.onnx")
+    onnx.save(graph, path / "explain.onnx", save_as_external_data=True, location="e.bin")
+    edit(path, lambda manifest: None)
+    with pytest.raises(InvalidArtifact, match=r"e\.bin, which has no digest"):
+        load_artifact(path).explaining()
 
 
 def test_what_breaks_the_contract_is_named(store: Path) -> None:

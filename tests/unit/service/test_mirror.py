@@ -13,6 +13,7 @@ from convserve.artifact import digests, load_artifact, read_manifest
 from convserve.errors import InvalidArtifact
 from convserve.mirror import Mirror, StoreUnreachable
 from convserve.settings import Settings, load_settings
+from tests.artifacts import IMAGE, explain_image
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -51,6 +52,17 @@ def test_a_file_with_the_stated_digest_is_not_fetched_again(store: Path, mirror:
     later.refresh()
     assert copied.stat().st_ino == before
     load_artifact(copied.parent)
+
+
+def test_of_what_has_a_digest_nothing_is_fetched_again(store: Path, mirror: Mirror) -> None:
+    explain_image(store / IMAGE / "1")
+    mirror.refresh()
+    path = mirror.directory / IMAGE / "1"
+    files = [path / name for name, _ in digests(read_manifest(path))]
+    assert path / "explain.onnx" in files
+    before = [file.stat().st_ino for file in files]
+    Mirror(mirror.url, mirror.directory.parents[1]).refresh()
+    assert [file.stat().st_ino for file in files] == before
 
 
 @settings(max_examples=20, deadline=None)
