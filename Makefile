@@ -21,11 +21,14 @@ OBJECTS := .venv/store
 HELM := .venv/helm
 CLIENTS := tritonclient perf_analyzer
 RAY := .venv/ray
+FUZZER := schemathesis
+# So many examples of each operation.
+EXAMPLES ?= 200
 PIP := -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
 help: ## list the verbs
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: serve
 serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CONVSERVE_*)
@@ -33,7 +36,7 @@ serve: $(SERVE)/.installed ## start the service on 127.0.0.1:8000 (settings: CON
 
 .PHONY: test
 test: check ## check, then every test that needs no dataset, container engine or package index
-	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm and not conformance and not ray"
+	$(DEV)/bin/python -m pytest -m "not accuracy and not browser and not image and not wheel and not observe and not object_store and not helm and not conformance and not ray and not schemathesis"
 
 .PHONY: check
 check: $(DEV)/.installed ## format, lint, types and import contracts
@@ -83,6 +86,10 @@ chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie an
 .PHONY: conformance
 conformance: $(DEV)/.installed $(CLIENTS:%=.venv/%/.installed) ## clients that others wrote ask the service (Debian, x86-64)
 	$(DEV)/bin/python -m pytest -m conformance -s --durations=0 tests/conformance
+
+.PHONY: schemathesis
+schemathesis: $(DEV)/.installed .venv/$(FUZZER)/.installed ## what OpenAPI describes, and what it excludes, EXAMPLES=200 of each operation
+	EXAMPLES="$(EXAMPLES)" $(DEV)/bin/python -m pytest -m schemathesis -s tests/conformance
 
 .PHONY: browser-test
 browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)
@@ -154,7 +161,7 @@ $(RAY)/.installed: requirements/ray.txt pyproject.toml
 	cd $@ && { apt-get -qq download libb64-0d || { apt-get -qq update && apt-get -qq download libb64-0d; }; }
 	dpkg --extract $@/libb64-0d_*.deb $@
 
-$(CLIENTS:%=.venv/%/.installed): .venv/%/.installed: requirements/%.txt
+$(patsubst %,.venv/%/.installed,$(CLIENTS) $(FUZZER)): .venv/%/.installed: requirements/%.txt
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python $(PIP) install --require-hashes -r $<
 	@touch $@

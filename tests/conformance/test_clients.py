@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.artifacts import IMAGE, IMAGE_LABELS, SIDE, build_echo, picture
+from tests.conformance.clients import ENVIRONMENTS, FOREIGN, KEY, address, run
 from tests.e2e.process import ROOT, STORE, Server, await_ready, serving
 from tests.integration.conftest import command
 from tests.pages import CLIENTS, assert_shown, blocks
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(1800)]
-HERE = Path(__file__).parent
-ENVIRONMENTS = ROOT / ".venv"
-KEY = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -38,30 +35,12 @@ def server(store: Path, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def address(server: Server) -> str:
-    return f"127.0.0.1:{server.client.base_url.port}"
-
-
-def run(*words: object, **environment: str) -> str:
-    """Run a client; it must end with 0."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        env={**os.environ, "PYTHONPATH": "", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(done.stdout[-2000:])
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-6000:]
-    return done.stdout
-
-
 def test_tritonclient_and_the_five_ways_of_a_picture(server: Server, tmp_path: Path) -> None:
     encoded = picture(SIDE, SIDE)
     file, pixels = tmp_path / "picture.png", tmp_path / "pixels.npy"
     file.write_bytes(encoded)
     np.save(pixels, np.asarray(Image.open(io.BytesIO(encoded)))[None])
-    python, script = ENVIRONMENTS / "tritonclient" / "bin" / "python", HERE / "foreign"
+    python, script = ENVIRONMENTS / "tritonclient" / "bin" / "python", FOREIGN
     told = run(python, script / "triton_client.py", address(server), KEY, file, pixels)
     assert told.count("passed") == 5
     (scores,) = re.findall(r"^scores (.+)$", told, re.MULTILINE)

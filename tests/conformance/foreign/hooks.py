@@ -6,6 +6,7 @@ tests/artifacts.py, whose store is in STORE.
 
 import base64
 import io
+import json
 import os
 import wave
 from pathlib import Path
@@ -26,6 +27,8 @@ MODELS = {
 }
 """What a request holds → the model that takes it."""
 
+SPARE = "spare"  # is loaded and unloaded
+LENGTH_HEADER = "Inference-Header-Content-Length"
 SIDE, LENGTH, SYMBOLS = 8, 16, 40  # of these models' tensors
 PICTURE_FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]
 CEPSTRA = next(Path(os.environ["STORE"]).glob("tiny_cepstra/1/samples/*")).read_bytes()
@@ -128,30 +131,63 @@ def before_generate_body(context, strategy):
 @schemathesis.hook
 def map_path_parameters(context, parameters):
     """Ask for versions that are there."""
-    if parameters and "{version}" in context.operation.path and len(parameters["version"]) < 4:
+    if parameters and len(parameters.get("version", "long")) < 4:
         parameters["version"] = "1"
     return parameters
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Send what is well-formed to the model that fits."""
-    named = "name" in (case.path_parameters or {})
-    if not named or not case.meta or case.meta.generation.mode is not GenerationMode.POSITIVE:
+    """Send what is well-formed to the model that fits, and never take away one that others need."""
+    if "name" not in (case.path_parameters or {}):
         return
+    positive = case.meta and case.meta.generation.mode is GenerationMode.POSITIVE
+    path = case.operation.path
+    if path.startswith("/v2/repository"):
+        if positive or case.path_parameters["name"] in MODELS.values():
+            case.path_parameters["name"] = SPARE
+    elif positive:
+        send_fitting(case)
+
+
+def send_fitting(case):
+    """Let a case be about the model that takes what it sends."""
+    if "sample" in case.path_parameters:
+        case.path_parameters |= {"version": "1", "sample": "native.png"}
+    case.path_parameters["name"] = fitting(case)
+    if case.operation.path.endswith("/infer") and case.media_type == "application/octet-stream":
+        case.body, case.headers[LENGTH_HEADER] = binary(case.body)
+
+
+def binary(body):
+    """Return a body in the protocol's binary form, and the length of its JSON."""
+    if isinstance(body, dict):
+        header, pixels = json.dumps(body).encode(), b""
+    else:
+        data, size = body.data if isinstance(body, Binary) else body, 3 * SIDE**2
+        entry = {"name": "image", "datatype": "UINT8", "shape": [1, SIDE, SIDE, 3]}
+        entry["parameters"] = {"binary_data_size": size}
+        header = json.dumps({"inputs": [entry]}).encode() if len(data) % 2 else b""
+        pixels = (data + bytes(size))[:size]
+    return Binary(header + pixels), str(len(header))
+
+
+def fitting(case):
+    """Return the name of the model that takes what is sent."""
     key = held(case)
     if case.operation.path.endswith("/explain") and key in ("audio", "cepstra"):
         key = "text"  # of sounds nothing is explained
-    case.path_parameters["name"] = MODELS[key]
+    return MODELS[key]
 
 
 def held(case):
     """Tell which of MODELS' keys a request is about."""
-    media = case.media_type or ""
-    if media == "application/octet-stream":
+    family = (case.media_type or "").partition("/")[0]
+    if family in MODELS:
+        return family
+    if isinstance(case.body, Binary) or "sample" in case.path_parameters:
         return "image"
-    family = media.partition("/")[0]
-    return family if family in ("image", "audio") else next(words(case.body), "text")
+    return next(words(case.body), "text")
 
 
 def words(body):
