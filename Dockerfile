@@ -14,7 +14,7 @@ RUN python3 -m venv --without-pip /opt/convserve
 COPY requirements/${GROUP}.txt requirements/
 RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
-    python3 -m pip --python /opt/convserve/bin/python install --require-hashes -r requirements/${GROUP}.txt
+    python3 -m pip --python /opt/convserve/bin/python install --no-compile --require-hashes -r requirements/${GROUP}.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY models/store/artifact.schema.json models/store/
@@ -22,14 +22,22 @@ COPY models/convserve_models models/convserve_models
 RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python3 -m pip wheel --no-deps --wheel-dir /wheel . \
- && python3 -m pip --python /opt/convserve/bin/python install --no-deps /wheel/*.whl
+ && python3 -m pip --python /opt/convserve/bin/python install --no-compile --no-deps /wheel/*.whl
 # What is inside, as CycloneDX: docker run --entrypoint cat IMAGE /opt/convserve/sbom.cdx.json
 RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python3 -m venv /opt/sbom \
  && /opt/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 \
  && /opt/sbom/bin/cyclonedx-py environment --output-reproducible \
-    --output-file /opt/convserve/sbom.cdx.json /opt/convserve/bin/python
+    --output-file /opt/convserve/sbom.cdx.json /opt/convserve/bin/python \
+ && rm -r /opt/sbom
+COPY models/store /image/store
+# The same bytes whenever it is built: code compiled by its content, every file of one time.
+ARG SOURCE_DATE_EPOCH=0
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/convserve \
+ && mkdir /image/opt && mv /opt/convserve /image/opt/ \
+ && chmod -R a=rX /image \
+ && find /image -exec touch --no-dereference --date "@${SOURCE_DATE_EPOCH}" {} +
 
 FROM ${BASE}
 ARG BASE
@@ -41,9 +49,7 @@ LABEL org.opencontainers.image.title="convserve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE}"
-COPY --from=build /opt/convserve /opt/convserve
-# Readable by the service's user whatever the umask of the clone was.
-COPY --chmod=0555 models/store /store
+COPY --from=build /image /
 ENV PATH=/opt/convserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \

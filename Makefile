@@ -109,7 +109,7 @@ image-test: image $(DEV)/.installed ## run the image as a cluster would: read-on
 
 .PHONY: docs
 docs: $(DEV)/.installed ## write the generated parts of the documentation, then prove it
-	$(DEV)/bin/python docs/generate.py
+	$(DEV)/bin/python -m docs.generate
 	$(DEV)/bin/python -m pytest tests/contract/test_docs.py
 
 .PHONY: lock

@@ -3,6 +3,7 @@
 #   BASE             another base image, best by its digest (default: the Dockerfile's)
 #   GROUP            objects: with clients of S3 and Google Cloud Storage; ray: with Ray Serve
 #   PLATFORMS        linux/amd64,linux/arm64: for several at once (needs buildx)
+#   OPTIONS          more options of docker build, such as --no-cache
 #   DOCKER_NETWORK   network of the build, `host` where the engine has no bridge
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +17,11 @@ options=(--network "${DOCKER_NETWORK:-default}")
 [ -n "${BASE:-}" ] && options+=(--build-arg "BASE=$BASE")
 [ -n "${GROUP:-}" ] && options+=(--build-arg "GROUP=$GROUP")
 [ -n "${PLATFORMS:-}" ] && options+=(--platform "$PLATFORMS")
+# Two builds of one commit have the same layers over the same base.
+options+=(--build-arg "SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}")
 options+=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
+read -ra more <<<"${OPTIONS:-}"
+options+=("${more[@]}")
 # What this host's pip needs to reach its index, as secrets: neither file enters the image.
 [ -r /etc/pip.conf ] && options+=(--secret "id=pipconf,src=/etc/pip.conf")
 [ -r /etc/ssl/certs/ca-certificates.crt ] && options+=(--secret "id=ca,src=/etc/ssl/certs/ca-certificates.crt")

@@ -22,6 +22,7 @@ from loadtests.plan import Plan
 from loadtests.record import TOTAL, Record, Thresholds
 from loadtests.samples import Sample, read_store
 from loadtests.shapes import Arrivals, Steps
+from loadtests.table import table
 from loadtests.users import MODALITIES, AudioUser, CepstraUser, ImageUser, TextUser
 
 __all__ = ["Arrivals", "AudioUser", "CepstraUser", "ImageUser", "Steps", "TextUser"]
@@ -103,7 +104,7 @@ def listen(
 def conclude(
     record: Record, environment: Environment, options: Namespace, samples: list[Sample]
 ) -> None:
-    """Write the measurements and set the exit status by the thresholds."""
+    """Write and print the measurements, set the exit status by the thresholds."""
     steps = record.steps()
     # An open loop's throughput is what was asked for, so it has no bar.
     least = options.min_throughput if record.plan.loop == "closed" else None
@@ -124,6 +125,7 @@ def conclude(
     }
     options.report.mkdir(parents=True, exist_ok=True)
     (options.report / f"{record.plan.loop}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result), flush=True)
     for sentence in missed:
         print(f"threshold missed: {sentence}", file=sys.stderr)
     environment.process_exit_code = 1 if missed else 0

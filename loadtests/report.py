@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from loadtests.record import QUANTILES, TOTAL
+from loadtests.record import TOTAL
+from loadtests.table import LOADS, table
 
-LOADS = {"closed": "concurrent users", "open": "arrivals per second (Poisson)"}
 STYLES = {"p50": "-", "p95": "--", "p99": ":"}
 
 
@@ -63,17 +63,6 @@ def verdict(run: dict[str, Any]) -> str:
     return "**Thresholds missed:** " + "; ".join(run["missed"]) + "."
 
 
-def table(run: dict[str, Any]) -> str:
-    """Return a row per step and model."""
-    head = [LOADS[run["loop"]], "model", "requests", "answers/s", *(f"{q} ms" for q in QUANTILES)]
-    rows = [
-        [f"{step['load']:g}", name, *_cells(figures)]
-        for step in run["steps"]
-        for name, figures in step["models"].items()
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in _with_rule([*head, "failed"], rows))
-
-
 def plot(run: dict[str, Any], path: Path) -> None:
     """Draw throughput and latency against load, a colour per model, a dash per percentile."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
@@ -112,16 +101,6 @@ def _dress(axes: Axes, loop: str, loads: list[float], label: str) -> None:
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize="small")
-
-
-def _cells(figures: dict[str, Any]) -> list[str]:
-    times = ("–" if figures[q] is None else f"{figures[q]:.1f}" for q in QUANTILES)
-    failed = ", ".join(f"{n} × {why}" for why, n in figures["failures"].items()) or "0"
-    return [str(figures["requests"]), f"{figures['throughput']:.1f}", *times, failed]
-
-
-def _with_rule(head: list[str], rows: list[list[str]]) -> list[list[str]]:
-    return [head, ["---"] * len(head), *rows]
 
 
 if __name__ == "__main__":

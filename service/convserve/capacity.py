@@ -35,10 +35,15 @@ FULLEST = 0.95  # of saturation, however patient the callers are
 
 @dataclass(frozen=True, slots=True)
 class RequestCost:
-    """CPU seconds per request: of the whole process, and of its event loop among them."""
+    """CPU seconds per request: of the whole process, and of its event loop among them; and bytes.
+
+    The bytes are those of the bodies.
+    """
 
     cpu_seconds: float
     loop_seconds: float
+    request_bytes: int
+    answer_bytes: int
 
     def saturation(self, cores: int) -> float:
         """Return the most requests per second of a replica."""
@@ -167,22 +172,24 @@ async def _ask(port: int, repository: Repository, name: str) -> RequestCost:
         process, thread = process_time(), thread_time()
         answers = await loop.run_in_executor(users, crowd, *question, SECONDS)
         process, thread = process_time() - process, thread_time() - thread
-    return RequestCost(process / answers, thread / answers)
+    count = max(1, len(answers))
+    return RequestCost(process / count, thread / count, len(body), sum(answers) // count)
 
 
-def crowd(port: int, path: str, body: bytes, media_type: str, seconds: float) -> int:
-    """Ask with many connections, each again as soon as it is answered; return the answers."""
+def crowd(port: int, path: str, body: bytes, media_type: str, seconds: float) -> list[int]:
+    """Ask with many connections, each again once it is answered; return the answers' sizes."""
     end = monotonic() + seconds
 
-    def user(_: int) -> int:
-        connection, answers = HTTPConnection("127.0.0.1", port, timeout=60), 0
+    def user(_: int) -> list[int]:
+        connection, sizes = HTTPConnection("127.0.0.1", port, timeout=60), []
         while monotonic() < end:
             connection.request("POST", path, body, {"Content-Type": media_type})
             answer = connection.getresponse()
-            answer.read()
-            answers += answer.status == 200
+            size = len(answer.read())
+            if answer.status == 200:
+                sizes.append(size)
         connection.close()
-        return answers
+        return sizes
 
     with ThreadPoolExecutor(USERS) as pool:
-        return max(1, sum(pool.map(user, range(USERS))))
+        return [size for sizes in pool.map(user, range(USERS)) for size in sizes]

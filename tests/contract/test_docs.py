@@ -45,7 +45,7 @@ def test_make_lists_its_verbs() -> None:
 
 
 def test_generated_parts_are_current() -> None:
-    check = [sys.executable, "docs/generate.py", "--check"]
+    check = [sys.executable, "-m", "docs.generate", "--check"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}run `make docs`"
 

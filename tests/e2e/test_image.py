@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.e2e.process import STORE, assert_graceful, free_port, goldens, predicted
+from tests.e2e.process import ROOT, STORE, assert_graceful, free_port, goldens, predicted
 
 pytestmark = pytest.mark.image
 
@@ -119,6 +119,15 @@ def test_it_keeps_to_its_budget_over_its_base() -> None:
     )
     python = ["--rm", "--network=none", "--entrypoint=python", IMAGE, "-c"]
     assert int(docker("run", *python, size)) <= BUDGET
+
+
+def test_two_builds_of_a_commit_have_the_same_layers() -> None:
+    def built(tag: str, **further: str) -> str:
+        command, environment = [str(ROOT / "docker" / "build.sh"), tag], {**os.environ, **further}
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+        return docker("inspect", "--format", "{{json .RootFS.Layers}}", tag)
+
+    assert built("convserve:once") == built("convserve:again", OPTIONS="--no-cache")
 
 
 def test_it_carries_a_store_of_its_own() -> None:

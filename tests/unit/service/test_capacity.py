@@ -42,7 +42,7 @@ def test_a_queue_is_as_full_as_patience_allows(service: float, count: int, patie
 def test_the_replicas_are_enough_and_no_more(
     cpu: float, share: float, cores: int, rps: float, patience: float
 ) -> None:
-    found = option(RequestCost(cpu, share * cpu), cpu, cores, rps, cpu + patience)
+    found = option(RequestCost(cpu, share * cpu, 0, 0), cpu, cores, rps, cpu + patience)
     assert found.takes <= found.saturation * FULLEST * (1 + 1e-9)
     assert found.saturation <= 1 / (share * cpu) * (1 + 1e-9)
     assert found.replicas * found.takes >= rps * (1 - 1e-9)
