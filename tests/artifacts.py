@@ -98,6 +98,16 @@ def explain_image(path: Path, graph: bytes | None = None) -> None:
     edit(path, add)
 
 
+def show_image(path: Path, graph: bytes | None = None) -> None:
+    """Give the image artifact a graph of its feature maps."""
+    (path / "features.onnx").write_bytes(graph or image_maps_graph())
+
+    def add(manifest: Manifest) -> None:
+        manifest["graphs"]["features"] = {"file": "features.onnx"}
+
+    edit(path, add)
+
+
 def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> Path:
     """ids [N,16] → probabilities of three labels."""
     path = _directory(store, TEXT, version)
@@ -241,6 +251,27 @@ def image_explaining_graph() -> bytes:
     ]
     weights = [numpy_helper.from_array(columns, "columns")]
     graph = helper.make_graph(nodes, "explaining", [given, target], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def image_maps_graph() -> bytes:
+    """Two layers: the colours as three maps, and their mean as one of half the size."""
+    halves, factor = np.array([-1, 1, SIDE // 2, 2, SIDE // 2, 2], np.int64), [3, 5]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["pixels"], ["maps_1"], perm=[0, 3, 1, 2]),
+        helper.make_node("ReduceMean", ["maps_1"], ["grey"], axes=[1]),
+        helper.make_node("Reshape", ["grey", "halves"], ["blocks"]),
+        helper.make_node("ReduceMean", ["blocks"], ["maps_2"], axes=factor, keepdims=0),
+    ]
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
+    outputs = [
+        helper.make_tensor_value_info("maps_1", TensorProto.FLOAT, ["n", 3, SIDE, SIDE]),
+        helper.make_tensor_value_info("maps_2", TensorProto.FLOAT, ["n", 1, SIDE // 2, SIDE // 2]),
+    ]
+    constants = [numpy_helper.from_array(halves, "halves")]
+    graph = helper.make_graph(nodes, "seeing", [given], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 

@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--store", type=Path, default=STORE)
     verb.add_argument("--version", help="make or replace this one; default: latest + 1")
     verb.set_defaults(run=_export)
-    verb = verbs.add_parser("explain", help="add a graph that explains to an artifact in the store")
+    verb = verbs.add_parser(
+        "explain", help="add the graphs that explain to an artifact in the store"
+    )
     verb.add_argument("artifact", type=Path, metavar="DIRECTORY", help="<store>/<id>/<version>")
     verb.set_defaults(run=_explain)
     verb = verbs.add_parser("study", help="train the networks of a study, or compare them")
@@ -132,7 +134,7 @@ def _explain(options: argparse.Namespace) -> None:
 
     if not explain.add(options.artifact):
         sys.exit(f"{options.artifact}: no method is defined for its graph")
-    print(options.artifact / explain.FILE)
+    print(f"added to {options.artifact}")
 
 
 def _data(options: argparse.Namespace) -> None:

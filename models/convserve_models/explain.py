@@ -9,8 +9,7 @@ Inputs: the picture, and the `target` (`int64 [N]`), which label to explain. Out
   its probability up to a constant, by the picture's bytes; the last two only where every
   nonlinearity is a rectifier
 
-The file holds no weights: it points at their bytes in the predicting graph's file, which must lie
-beside it. One run computes every method; it costs about five runs of the predicting graph.
+One run computes every method; it costs about five runs of the predicting graph.
 """
 
 from __future__ import annotations
@@ -22,46 +21,44 @@ from typing import Any, get_args
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
-from convserve_models import adjoint, manifest
+from convserve_models import beside, features, manifest
 from convserve_models.adjoint import Adjoint, Method, NoAdjoint
 
 FILE, TARGET, CAM = "explain.onnx", "target", "cam"
 POOLINGS = {"ReduceMean", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"}
-SMALL = 1024
-"""Bytes up to which a constant is held rather than pointed at."""
 
 
 def write(model: ModelProto, predict: Path) -> dict[str, Any]:
-    """Write what can be explained of `model` beside the file `predict`; its entry among the graphs.
+    """Write what can be explained of `model` beside the file `predict`; the entries of the graphs.
 
     `model` takes `uint8 [N, H, W, channels]` and gives `probabilities` first, behind a softmax.
-    `predict` holds its weights. Returns nothing where no method is defined.
+    `predict` holds its weights. Returns nothing where no method is defined; else also what shows
+    the maps inside.
     """
     explained = explaining(model)
     if explained is None:
         return {}
-    _point(explained, predict)
-    path = predict.with_name(FILE)
-    onnx.save(explained, path)
-    onnx.checker.check_model(path, full_check=True)
-    return {"explain": manifest.graph(path, adjoint.opset(model))}
+    return {"explain": beside.write(explained, predict, FILE), **features.write(model, predict)}
 
 
 def add(artifact: Path) -> bool:
-    """Let an artifact that has none carry a graph that explains; False where none can be written.
+    """Let an artifact carry the graphs beside that it has not; False where none can be written.
 
     What predicts stays as it is; the manifest is signed anew.
     """
     facts = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
-    predict = artifact / facts["graphs"]["predict"]["file"]
+    graphs, predict = facts["graphs"], artifact / facts["graphs"]["predict"]["file"]
     if facts["preprocess"]["modality"] != "image":
         return False
-    entry = write(onnx.load(predict), predict)
+    if "explain" in graphs:
+        entry = features.write(onnx.load(artifact / graphs["explain"]["file"]), predict)
+    else:
+        entry = write(onnx.load(predict), predict)
     if not entry:
         return False
-    facts["graphs"] |= entry
+    graphs |= entry
     manifest.write(facts, artifact)
     return True
 
@@ -84,7 +81,7 @@ def explaining(model: ModelProto) -> ModelProto | None:
     del graph.output[:], graph.value_info[:]
     graph.output.extend(outputs)
     graph.input.append(helper.make_tensor_value_info(TARGET, TensorProto.INT64, ["batch"]))
-    _prune(new)
+    beside.prune(new)
     return new
 
 
@@ -159,31 +156,3 @@ def _activation(back: Adjoint, score: str, signal: str, maps: str, size: tuple[i
 def _named(back: Adjoint, tensor: str, name: str, *sizes: int) -> onnx.ValueInfoProto:
     back.graph.node.append(helper.make_node("Identity", [tensor], [name]))
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes])
-
-
-def _prune(model: ModelProto) -> None:
-    """Keep what the outputs are made of."""
-    graph = model.graph
-    used, kept = {output.name for output in graph.output}, []
-    for node in reversed(graph.node):
-        if used.intersection(node.output):
-            used.update(node.input)
-            kept.append(node)
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
-
-
-def _point(model: ModelProto, predict: Path) -> None:
-    """Replace weights by their place in the file `predict`, wherever they are found there."""
-    content = predict.read_bytes()
-    for tensor in model.graph.initializer:
-        data = numpy_helper.to_array(tensor).tobytes()
-        place = content.find(data) if len(data) > SMALL else -1
-        if place < 0:
-            continue
-        tensor.ClearField("float_data")
-        tensor.raw_data = data
-        external_data_helper.set_external_data(tensor, predict.name, offset=place, length=len(data))
-        tensor.ClearField("raw_data")

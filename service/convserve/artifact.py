@@ -25,6 +25,7 @@ from convserve.errors import InvalidArtifact
 
 BARE_GRAPH = "model.onnx"
 SIGNED = ("manifest.json", "manifest.sha256")  # they tell what the other files must be
+BESIDE = {"explain", "features"}  # the graphs without which a model answers
 RE_EXPORT = "export the artifact again, or restore the file from where it was exported"
 DYNAMIC_BATCH = (
     "in torch: onnx.export(…, dynamo=True, dynamic_shapes=({0: torch.export.Dim('batch')},))"
@@ -109,6 +110,7 @@ class Graphs(Fact):
     predict: Graph
     int8: Graph | None = None
     explain: Graph | None = None
+    features: Graph | None = None
     encoder: Graph | None = None
     step: Graph | None = None
 
@@ -372,12 +374,12 @@ class Artifact:
         """The ONNX file that is served."""
         return self.path / self.manifest.graphs.predict.file
 
-    def explaining(self) -> Path | None:
-        """Return the ONNX file that explains, None if there is none.
+    def beside(self, role: str) -> Path | None:
+        """Return the ONNX file of a role without which it can be served, None if there is none.
 
         Raises InvalidArtifact if it is not what the manifest says.
         """
-        graph = self.manifest.graphs.explain
+        graph: Graph | None = getattr(self.manifest.graphs, role)
         if graph is None:
             return None
         _check_digest(self.path, graph.file, graph.sha256)
@@ -388,7 +390,7 @@ class Artifact:
 def load_artifact(path: Path) -> Artifact:
     """Read the artifact in the directory `<id>/<version>` and check the digests.
 
-    That of what explains is checked when it is opened: a model answers without it.
+    Those of what explains are checked when they are opened: a model answers without them.
 
     Raises InvalidArtifact naming the file and the remedy.
     """
@@ -489,15 +491,16 @@ def _check_signature(file: Path, content: bytes) -> None:
 
 def digests(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield the name and the SHA-256 of every file that the manifest lists."""
-    explain = manifest.graphs.explain
     yield from _needed(manifest)
-    if explain is not None:
-        yield explain.file, explain.sha256
+    for role in sorted(BESIDE):
+        graph: Graph | None = getattr(manifest.graphs, role)
+        if graph is not None:
+            yield graph.file, graph.sha256
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield those without which it cannot be served."""
-    for role in Graphs.model_fields.keys() - {"explain"}:
+    for role in Graphs.model_fields.keys() - BESIDE:
         graph: Graph | None = getattr(manifest.graphs, role)
         if graph is not None:
             yield graph.file, graph.sha256

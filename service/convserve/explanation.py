@@ -24,6 +24,11 @@ WORD = re.compile(r"\S+")
 SHOWN = 256  # pixels that the shorter side of an overlay has at least
 FOR, AGAINST = (255, 40, 0), (0, 80, 255)  # red speaks for the label, blue against it
 OPACITY = 0.7
+MAPS, SIDE, COLUMNS = (
+    64,
+    64,
+    16,
+)  # of a layer are shown at most so many, so large, in so many columns
 
 
 def windows(height: int, width: int, most: int) -> list[Window]:
@@ -90,4 +95,23 @@ def overlay(pixels: NDArray[np.uint8], importance: Heat) -> bytes:
     blended = picture * (1 - opacity) + np.where(smooth > 0, FOR, AGAINST) * opacity
     file = io.BytesIO()
     Image.fromarray(blended.round().astype(np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def mosaic(maps: NDArray[np.float32]) -> bytes:
+    """Return a PNG of a layer's maps [channels, H, W], the first ones, a line between them.
+
+    Black is nothing or less, white the layer's largest value, grey in between as the square root:
+    most values are small.
+    """
+    step = ceil(max(maps.shape[1:]) / SIDE)
+    shown = np.maximum(maps[:MAPS, ::step, ::step], 0)
+    grey = (255 * np.sqrt(shown / max(float(shown.max()), 1e-12))).round().astype(np.uint8)
+    count, height, width = grey.shape
+    rows = ceil(count / COLUMNS)
+    tiles = np.zeros((rows * COLUMNS, height + 1, width + 1), np.uint8)
+    tiles[:count, :height, :width] = grey
+    sheet = tiles.reshape(rows, COLUMNS, height + 1, width + 1).swapaxes(1, 2)
+    file = io.BytesIO()
+    Image.fromarray(sheet.reshape(rows * (height + 1), -1)).save(file, "png")
     return file.getvalue()

@@ -37,6 +37,7 @@ from convserve.verification import Verdict, Verifier
 ROUNDS = 3  # of trials of each way to share the cores
 TARGET = "target"  # the explaining graph's input besides the predicting one's: which label
 OCCLUSION = "occlusion"  # the method that needs no graph of its own
+MAPS = "maps"  # no explanation of a label: what the convolutions answer to an input
 MEASUREMENTS = 5  # of each batch size, before any request
 POLL_SECONDS = 0.05  # how often to look whether the service is idle
 
@@ -77,6 +78,7 @@ class ServedModel:
         self._layouts = layouts(budget.executors)
         self._session = Session(artifact.graph, layout.threads)
         self._explainer: Session | None = None
+        self._seer: Session | None = None
         self._run_seconds = settings.run_seconds
         self._decoding = Desk(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = Desk(decoders, settings.queue_capacity, f"answers of {self.id}")
@@ -111,7 +113,8 @@ class ServedModel:
         if self.modality not in ("image", "text") or not self.labels:
             return ()
         graphs = self._explainer.outputs if self._explainer else ()
-        return (OCCLUSION, *(output.name for output in graphs))
+        maps = (MAPS,) if self._seer else ()
+        return (OCCLUSION, *(output.name for output in graphs), *maps)
 
     def verify(self) -> Verdict:
         """Reproduce the goldens and warm up; blocks. Raises InvalidArtifact."""
@@ -120,20 +123,24 @@ class ServedModel:
         )
         verdict = verifier.verify()
         verifier.warm_up(self.max_batch_size)
-        self._explainer = self._opened_explainer()
+        self._explainer = self._opened("explain", {TARGET: np.array(0)})
+        self._seer = self._opened("features", {})
         self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256)
         return verdict
 
-    def _opened_explainer(self) -> Session | None:
-        """Open and try the graph that explains; one that fails is none, and the log says why."""
+    def _opened(self, role: str, further: Arrays) -> Session | None:
+        """Open and try a graph beside the one that predicts.
+
+        One that fails is none, and the log says why.
+        """
         try:
-            path, example = self.artifact.explaining(), self.example()
+            path, example = self.artifact.beside(role), self.example()
             if path is None or example is None:
                 return None
             session = Session(path, self.measured.choice.layout.threads)
-            self._run_alone([example | {TARGET: np.array(0)}] * 2, session)
+            self._run_alone([example | further] * 2, session)
         except Exception as error:
-            logger.warning("%s is explained by occlusion only: %s", self.artifact.path, error)
+            logger.warning("%s goes without its graph %r: %s", self.artifact.path, role, error)
             return None
         return session
 
@@ -291,6 +298,14 @@ class ServedModel:
             raise InferenceFailed(f"{method} gives something that is no number")
         return outputs[method]
 
+    async def maps(
+        self, inputs: Arrays, trace: Trace, *, deadline: float | None
+    ) -> list[NDArray[Any]]:
+        """Return what each convolution answers, [channels, H, W], in order; at low priority."""
+        asked = inputs | {MAPS: np.empty(0)}  # in no batch with what has a target
+        outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
+        return list(outputs.values())
+
     def row(self, outputs: Arrays) -> list[float]:
         """Return the probability of every label; raises InferenceFailed if one is no number."""
         return list(self._postprocess.proof(outputs).values())
@@ -317,8 +332,9 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
         self._session.close()
-        if self._explainer is not None:
-            self._explainer.close()
+        for session in (self._explainer, self._seer):
+            if session is not None:
+                session.close()
         await asyncio.to_thread(self.measured.keep)
 
     async def _prepare(self, data: bytes, hold: Hold, deadline: float) -> Prepared:
@@ -345,12 +361,15 @@ class ServedModel:
     def _run(
         self, items: Sequence[Arrays], stop: Stop, session: Session | None = None
     ) -> list[Arrays]:
-        session = session or self._graph_of(items[0])
-        return split(session.run(stack(items), stop), len(items))
+        rows = stack(items)
+        session = session or self._graph_for(rows)
+        return split(session.run(rows, stop), len(items))
 
-    def _graph_of(self, item: Arrays) -> Session:
-        if self._explainer is not None and TARGET in item:
+    def _graph_for(self, rows: dict[str, NDArray[Any]]) -> Session:
+        if self._explainer is not None and TARGET in rows:
             return self._explainer
+        if self._seer is not None and rows.pop(MAPS, None) is not None:
+            return self._seer
         return self._session
 
     def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:

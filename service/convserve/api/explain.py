@@ -1,7 +1,8 @@
 """POST /v1/models/{name}/explain: which parts of an input its answer hangs on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,11 +25,12 @@ from convserve.errors import InvalidInput, UnsupportedMedia
 from convserve.explanation import Span
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
-from convserve.served_model import OCCLUSION, ServedModel
+from convserve.served_model import MAPS, OCCLUSION, ServedModel
 from convserve.settings import Settings, suggestion
 from convserve.telemetry import Trace
 
 Found = dict[str, Any]
+Explainer = Callable[["Question", Prepared, float, int], Awaitable[Found]]
 
 DIGITS = 6
 PARAMETERS = ("label", "method")
@@ -100,6 +102,8 @@ def _check(model: ServedModel, label: str | None, method: str, picture: bool) ->
     if method not in model.methods:
         known = ", ".join(model.methods)
         raise InvalidInput(f"this model is not explained by {method[:100]!r}: {known}", "?method")
+    if picture and method == MAPS:
+        raise InvalidInput(f"{MAPS} are many pictures: accept application/json", "?method")
     if label is not None and label not in model.labels:
         close = suggestion(label, model.labels)
         raise InvalidInput(f"{label[:100]!r} is no label of this model{close}", "?label")
@@ -125,13 +129,30 @@ async def _answer(question: Question, picture: bool) -> Response:
         "label": labels[target],
         "probability": round(row[target], DIGITS),
     }
-    explained = _by_graph if question.method != OCCLUSION else BY_OCCLUSION[question.model.modality]
+    explained = _explainer(question)
     found = await explained(question, subject, row[target], target)
     if picture:
         png = await asyncio.to_thread(explanation.overlay, _pixels(subject), found["map"])
         return Response(png, media_type=PICTURE)
     content = orjson.dumps(facts | found, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, media_type="application/json")
+
+
+def _explainer(question: Question) -> Explainer:
+    if question.method == OCCLUSION:
+        return BY_OCCLUSION[question.model.modality]
+    return _maps if question.method == MAPS else _by_graph
+
+
+async def _maps(question: Question, subject: Prepared, *_: float) -> Found:
+    found = await question.model.maps(subject.inputs, question.trace, deadline=question.deadline)
+    layers = await asyncio.to_thread(lambda: [_layer(maps) for maps in found])
+    return {"runs": 1, "layers": layers}
+
+
+def _layer(maps: NDArray[Any]) -> Found:
+    png = base64.b64encode(explanation.mosaic(maps)).decode()
+    return {"shape": list(maps.shape), "picture": f"data:{PICTURE};base64,{png}"}
 
 
 async def _by_graph(question: Question, subject: Prepared, _: float, target: int) -> Found:

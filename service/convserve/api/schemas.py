@@ -81,7 +81,7 @@ def _nullable(kind: str, description: str) -> Object:
 STRING: Object = {"type": "string"}
 PROBABILITY: Object = {"type": "number", "minimum": 0, "maximum": 1}
 STATE: Object = {"enum": ["available", "loading", "ready", "failed", "unloaded"]}
-METHODS = ("occlusion", "cam", "gradient", "deconvnet", "guided")
+METHODS = ("occlusion", "cam", "gradient", "deconvnet", "guided", "maps")
 MODEL: Object = _object(
     "name title task modality explanations required version state reason versions",
     name=STRING,
@@ -213,9 +213,29 @@ COMPONENTS: dict[str, Object] = {
                 "items": ref("Span"),
                 "description": "For a text: the same for its words, joined if they are many.",
             },
+            layers={
+                "type": "array",
+                "items": ref("Layer"),
+                "description": "By `maps`, which is about no label: what each convolution answers "
+                "to the image, in the order of the network.",
+            },
         ),
-        "oneOf": [{"required": ["map"]}, {"required": ["spans"]}],
+        "oneOf": [{"required": ["map"]}, {"required": ["spans"]}, {"required": ["layers"]}],
     },
+    "Layer": _object(
+        "shape picture",
+        shape={
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "Of its maps: [channels, height, width].",
+        },
+        picture={
+            "type": "string",
+            "description": "A data URL of a PNG with the maps, at most 64 of them, each at most 64 "
+            "pixels wide and high, in 16 columns; white is the layer's largest value, black is 0, "
+            "grey the square root.",
+        },
+    ),
     "Span": _object(
         "start end text weight",
         start={"type": "integer", "description": "In code points of the text that was sent."},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
-from convserve_models import explain, graph, zoo
+from convserve_models import beside, explain, features, graph, zoo
 from convserve_models.adjoint import Adjoint, NoAdjoint
 from convserve_models.layers.pixels import Pixels
 
@@ -37,9 +37,10 @@ class Explained:
         self.file = folder / "model.onnx"
         predictor = graph.Predictor(self.net, 1.0).eval()
         graph.write(predictor, self.pictures, self.file, "image", *graph.Predictor.outputs)
-        self.entry = explain.write(onnx.load(self.file), self.file)["explain"]
-        self.session = ort.InferenceSession(
-            folder / self.entry["file"], providers=["CPUExecutionProvider"]
+        entries = explain.write(onnx.load(self.file), self.file)
+        self.session, self.seeing = (
+            ort.InferenceSession(folder / entries[role]["file"], providers=["CPUExecutionProvider"])
+            for role in ("explain", "features")
         )
 
     def said(self, pictures: Tensor, targets: list[int]) -> dict[str, NDArray[np.float32]]:
@@ -94,14 +95,52 @@ def test_a_batch_is_its_pictures(explained: tuple[str, Explained]) -> None:
             )
 
 
-def test_weights_are_held_once(explained: tuple[str, Explained]) -> None:
+def test_the_maps_are_what_the_networks_convolutions_answer(
+    explained: tuple[str, Explained],
+) -> None:
+    """In torch they are outputs of convolutions, normalisations or rectifiers, in this order."""
     _, it = explained
-    held = onnx.load(it.file.with_name(explain.FILE), load_external_data=False).graph.initializer
-    weights = [t for t in onnx.load(it.file).graph.initializer if len(t.raw_data) > explain.SMALL]
+    answered: list[NDArray[np.float32]] = []
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+    modules = [module for module in it.inner.modules() if isinstance(module, kinds)]
+    hooks = [
+        module.register_forward_hook(lambda *of: answered.append(of[-1].numpy().copy()))
+        for module in modules
+    ]
+    with torch.no_grad():
+        it.net(it.pictures)
+    for hook in hooks:
+        hook.remove()
+    found = it.seeing.run(None, {"image": it.pictures.numpy()})
+    assert len(found) == sum(isinstance(module, nn.Conv2d) for module in modules)
+    for maps in found:
+        same = [
+            place
+            for place, other in enumerate(answered)
+            if other.shape == maps.shape and np.allclose(other, maps, atol=1e-4)
+        ]
+        assert same
+        del answered[: same[0] + 1]
+
+
+def test_rectified_maps_are_shown_behind_the_rectifier(tmp_path: Path) -> None:
+    it = Explained("all_cnn", tmp_path)
+    *inner, scores = it.seeing.run(None, {"image": it.pictures.numpy()})
+    assert min(maps.min() for maps in inner) == 0
+    assert scores.min() < 0
+
+
+@pytest.mark.parametrize("file", [explain.FILE, features.FILE])
+def test_weights_are_held_once(explained: tuple[str, Explained], file: str) -> None:
+    _, it = explained
+    held = onnx.load(it.file.with_name(file), load_external_data=False).graph.initializer
+    weights = [t for t in onnx.load(it.file).graph.initializer if len(t.raw_data) > beside.SMALL]
     assert weights
     for tensor in held:
-        assert len(tensor.raw_data) <= explain.SMALL
-    assert sum(t.data_location == TensorProto.EXTERNAL for t in held) == len(weights)
+        assert len(tensor.raw_data) <= beside.SMALL
+    elsewhere = sum(t.data_location == TensorProto.EXTERNAL for t in held)
+    assert 0 < elsewhere <= len(weights)
+    assert file == features.FILE or elsewhere == len(weights)
 
 
 def _graph(*nodes: onnx.NodeProto, opset: int = 20, sizes: Any = ("n", 3, 4, 4)) -> ModelProto:

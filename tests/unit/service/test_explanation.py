@@ -92,3 +92,25 @@ def test_an_overlay_of_nothing_is_the_picture() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
     png = explanation.overlay(pixels, np.zeros((256, 256), np.float32))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), pixels)
+
+
+@given(
+    channels=st.integers(1, 70), height=st.integers(1, 9), width=st.integers(1, 9), data=st.data()
+)
+def test_a_mosaic_holds_every_map_at_its_place(
+    channels: int, height: int, width: int, data: st.DataObject
+) -> None:
+    maps = np.random.default_rng(channels).normal(size=(channels, height, width)).astype(np.float32)
+    drawn = np.asarray(Image.open(io.BytesIO(explanation.mosaic(maps))))
+    place = data.draw(st.integers(0, min(channels, 64) - 1))
+    row, column = divmod(place, 16)
+    top, left = row * (height + 1), column * (width + 1)
+    tile = drawn[top : top + height, left : left + width]
+    shown = np.maximum(maps[:64], 0)
+    assert np.abs(tile - 255 * np.sqrt(shown[place] / max(shown.max(), 1e-12))).max() <= 0.5 + 1e-3
+
+
+def test_a_mosaic_of_large_maps_is_small() -> None:
+    drawn = Image.open(io.BytesIO(explanation.mosaic(np.ones((1000, 300, 200), np.float32))))
+    assert drawn.width <= 16 * 65
+    assert drawn.height <= 4 * 65

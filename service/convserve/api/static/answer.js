@@ -21,14 +21,19 @@ function said(prediction, conformal) {
 
 function classification(prediction, conformal) {
   const set = prediction.set || [];
-  const stranger = prediction.in_distribution === false && element("p", { class: "warning" },
-    "This looks unlike anything the model was trained on: do not rely on its answer.");
   return [
     element("p", { class: "verdict" }, prediction.label),
-    stranger || null,
-    set.length > 1 && element("p", { class: "quiet" }, `Not sure: ${list(set)}. One of these, ${percent(conformal.coverage, 0)} of the time.`),
+    prediction.set && element("p", { class: "set" }, element("strong", {}, `${list(set) || "no label"}, ${percent(conformal.coverage, 0)}`),
+      `: ${Math.round(100 * conformal.coverage)} of 100 sets like this hold the truth.`),
+    ...origin(prediction.in_distribution),
     bars(prediction.top, set),
   ].filter(Boolean);
+}
+
+function origin(usual) {
+  if (usual === undefined) return [];
+  if (usual) return [element("p", { class: "quiet" }, "It looks like what the model was trained on.")];
+  return [element("p", { class: "warning" }, "This looks unlike anything the model was trained on: do not rely on its answer.")];
 }
 
 function bars(top, set) {

@@ -2,8 +2,14 @@
 
 import { confusion, cost, pyramid, reliability } from "./charts.js";
 import { count, element, facts, percent, table } from "./dom.js";
+import { featureMaps } from "./features.js";
 
-const RATES = new Set(["accuracy", "ece", "ece_uncalibrated", "coverage", "ler", "wer", "auroc"]);
+const RATES = new Set(["accuracy", "ece", "ece_uncalibrated", "coverage", "ler", "wer", "exact", "in_distribution", "auroc"]);
+const NAMES = {
+  nll: "negative log likelihood", ece: "calibration error (ECE)", ece_uncalibrated: "the same before calibration",
+  coverage: "sets that hold the truth", set_size: "labels in a set", in_distribution: "taken as usual", ler: "letters wrong (LER)", wer: "words wrong (WER)",
+  exact: "without an error", auroc: "strangers told apart (AUROC)",
+};
 
 export function card(model) {
   const manifest = model.manifest;
@@ -14,6 +20,7 @@ export function card(model) {
     manifest.metrics && panel("Figures", figures(manifest)),
     manifest.evaluation && panel("On the test split", drawings(manifest)),
     manifest.pyramid && manifest.pyramid.length && panel("Inside", inside(manifest)),
+    manifest.graphs.features && panel("What each convolution answers to a picture", featureMaps(model)),
     model.cost && model.cost.length && panel("Cost on this machine", costs(model)),
     manifest.notes && manifest.notes.length && panel("Limits and deviations from the paper",
       element("ul", {}, ...manifest.notes.map((note) => element("li", {}, note)))),
@@ -45,7 +52,7 @@ function figures({ metrics, baselines = [] }) {
   const show = (metric) => (RATES.has(metric.name) ? percent(metric.value, 2) : metric.value.toPrecision(4));
   const row = (what, metric) => [what, show(metric),
     metric.interval ? metric.interval.map((end) => percent(end)).join(" – ") : "", count(metric.n), metric.split];
-  const rows = [...metrics.map((metric) => row(metric.name, metric)),
+  const rows = [...metrics.map((metric) => row(NAMES[metric.name] || metric.name, metric)),
     ...baselines.map((metric) => row(`${metric.name} of ${metric.model || "the baseline"}`, metric))];
   return table(["figure", "value", "95 % interval", "n", "split"], rows, [1, 2, 3]);
 }

@@ -10,7 +10,8 @@ const METHODS = {
 export function explanation(model, input, labels) {
   const place = element("div", { "aria-live": "polite" });
   const label = element("select", { "aria-label": "Label to explain" }, ...labels.map((name) => element("option", {}, name)));
-  const options = (model.explanations || ["occlusion"]).map((value) => element("option", { value }, METHODS[value]));
+  const known = (model.explanations || ["occlusion"]).filter((value) => value in METHODS); // of a label
+  const options = known.map((value) => element("option", { value }, METHODS[value]));
   const method = element("select", { "aria-label": "Method", change: run }, ...options);
   const opacity = element("input", { type: "range", min: 0, max: 100, value: 70, "aria-label": "Opacity of the map" });
   const ask = element("button", { type: "button", click: run }, "What speaks for");

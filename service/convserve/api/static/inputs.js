@@ -63,7 +63,7 @@ function numbers(give) {
   return node;
 }
 
-function fileButton(label, accept, take) {
+export function fileButton(label, accept, take) {
   const file = element("input", { type: "file", accept, class: "visually-hidden", tabindex: "-1", "aria-label": label });
   file.addEventListener("change", () => file.files[0] && take(file.files[0], file.files[0].name));
   const button = element("button", { type: "button", click: () => file.click() }, label);

@@ -5,6 +5,7 @@ import { card } from "./card.js";
 import { byId, element } from "./dom.js";
 import { explanation } from "./explanation.js";
 import { editors } from "./inputs.js";
+import { samples } from "./samples.js";
 import * as service from "./service.js";
 import { snippets } from "./snippets.js";
 
@@ -97,27 +98,6 @@ async function ask(model, editor, input) {
 function offerReasons(model, input, top = []) {
   byId("why").hidden = !top.length;
   byId("explanation").replaceChildren(...explanation(model, input, top.map(({ label }) => label)));
-}
-
-function samples(model, give) {
-  return model.manifest.goldens.map(({ input, media_type: type }) => {
-    const file = input.split("/").at(-1);
-    const fetched = () => service.sample(model.name, model.version, input);
-    const button = element("button", { type: "button", title: file, click: async () => {
-      const blob = await fetched();
-      give({ data: model.modality === "text" ? await blob.text() : new Blob([blob], { type }), type, name: file, file });
-    } });
-    button.append(model.modality === "image" ? thumbnail(fetched(), file) : element("span", { class: "text" }, file));
-    return element("li", {}, button);
-  });
-}
-
-// Fetched by hand: a browser would ask for it without the key.
-function thumbnail(blob, alt) {
-  const image = element("img", { alt });
-  blob.then((found) => { image.src = URL.createObjectURL(found); }, () => { /* its name is shown */ });
-  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-  return image;
 }
 
 byId("model").addEventListener("change", (event) => { location.hash = `#${event.target.value}`; });

@@ -10,26 +10,31 @@ export function calls(name, modality, input) {
   const url = predictUrl(name);
   const type = input ? input.type : TYPES[modality];
   const file = input && input.file ? input.file : FILES[modality];
+  const typed = input && typeof input.data === "string" && !input.file ? input.data : null;
+  const literal = JSON.stringify(typed); // of Python as well as of JavaScript
   const key = hasKey(); // itself it is never shown: the code reads it from the environment
   return {
-    curl: `curl --data-binary @${file} -H 'Content-Type: ${type}'${key ? ' -H "X-API-Key: $KEY"' : ""} '${url}'`,
+    curl: `curl ${typed === null ? `--data-binary @${file}` : `--data-raw ${quoted(typed)}`} -H 'Content-Type: ${type}'${key ? ' -H "X-API-Key: $KEY"' : ""} '${url}'`,
     Python: [
-      "import json", ...key ? ["import os"] : [], "from pathlib import Path", "from urllib.request import Request, urlopen", "",
-      `body = Path("${file}").read_bytes()`,
+      "import json", ...key ? ["import os"] : [], ...typed === null ? ["from pathlib import Path"] : [], "from urllib.request import Request, urlopen", "",
+      `body = ${typed === null ? `Path("${file}").read_bytes()` : `${literal}.encode()`}`,
       `request = Request("${url}", body, {"Content-Type": "${type}"${key ? ', "X-API-Key": os.environ["KEY"]' : ""}})`,
       "print(json.load(urlopen(request)))",
     ].join("\n"),
     JavaScript: [
-      'import { readFile } from "node:fs/promises";', "",
+      ...(typed === null ? ['import { readFile } from "node:fs/promises";', ""] : []),
       `const response = await fetch("${url}", {`,
       '  method: "POST",',
       `  headers: { "Content-Type": "${type}"${key ? ', "X-API-Key": process.env.KEY' : ""} },`,
-      `  body: await readFile("${file}"),`,
+      `  body: ${typed === null ? `await readFile("${file}")` : literal},`,
       "});",
       "console.log(await response.json());",
     ].join("\n"),
   };
 }
+
+// A text as one word of a shell.
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 export function snippets(name, modality, input) {
   const code = element("pre", { tabindex: "0" });
@@ -47,5 +52,5 @@ export function snippets(name, modality, input) {
     snippets.language = language;
   }
   choose(snippets.language in texts ? snippets.language : "curl");
-  return [element("div", { class: "row" }, ...buttons, copy), code];
+  return [element("div", { class: "row" }, ...buttons, navigator.clipboard && copy), code];
 }
