@@ -217,12 +217,12 @@ def test_a_file_that_no_graph_names_is_nobodys_business(store: Path) -> None:
 def test_what_explains_reads_nothing_without_a_digest_either(store: Path) -> None:
     path = store / IMAGE / "1"
     explain_image(path)
-    assert load_artifact(path).explaining() == path / "explain.onnx"
+    assert load_artifact(path).beside("explain") == path / "explain.onnx"
     graph = onnx.load(path / "explain.onnx")
     onnx.save(graph, path / "explain.onnx", save_as_external_data=True, location="e.bin")
     edit(path, lambda manifest: None)
     with pytest.raises(InvalidArtifact, match=r"e\.bin, which has no digest"):
-        load_artifact(path).explaining()
+        load_artifact(path).beside("explain")
 
 
 def test_what_breaks_the_contract_is_named(store: Path) -> None:
