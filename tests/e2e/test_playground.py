@@ -261,6 +261,7 @@ def test_a_stranger_is_told_from_what_is_usual(page: Page, url: str) -> None:
     strange: Any = {"name": "noise.png", "mimeType": "image/png", "buffer": noise.getvalue()}
     page.set_input_files("input[type=file]", strange)
     expect(page.locator("#answer .warning")).to_contain_text("unlike anything")
+    assert page.locator(".set").count() == 0  # nothing is promised of it
 
 
 def test_every_model_answers_its_samples(page: Page) -> None:

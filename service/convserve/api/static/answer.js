@@ -20,12 +20,12 @@ function said(prediction, conformal) {
 }
 
 function classification(prediction, conformal) {
-  const set = prediction.set || [];
+  const { set = [], in_distribution: usual } = prediction;
   return [
     element("p", { class: "verdict" }, prediction.label),
-    prediction.set && element("p", { class: "set" }, element("strong", {}, `${list(set) || "no label"}, ${percent(conformal.coverage, 0)}`),
+    prediction.set && usual !== false && element("p", { class: "set" }, element("strong", {}, `${list(set) || "no label"}, ${percent(conformal.coverage, 0)}`),
       `: ${Math.round(100 * conformal.coverage)} of 100 sets like this hold the truth.`),
-    ...origin(prediction.in_distribution),
+    ...origin(usual),
     bars(prediction.top, set),
   ].filter(Boolean);
 }
