@@ -59,6 +59,20 @@ def shift(images: Tensor, draw: Draw, most: int) -> Tensor:
     return images[numbers[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+def window(images: Tensor, draw: Draw) -> Tensor:
+    """Cut three quarters of each side out of each image, at a place of its own.
+
+    For networks that take any size: a step costs nine sixteenths.
+    """
+    size = images.shape[1] * 3 // 4
+    rows, columns = (
+        draw.integers(0, side - size) + torch.arange(size, device=images.device)
+        for side in images.shape[1:3]
+    )
+    numbers = torch.arange(len(images), device=images.device)
+    return images[numbers[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
 def cutout(images: Tensor, draw: Draw) -> Tensor:
     """Cover a square of 12 pixels, part of it maybe outside, with the batch's mean colour.
 
@@ -164,6 +178,7 @@ OF_IMAGES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
     "crop": partial(shift, most=4),
     "nudge": partial(shift, most=2),
     "cutout": cutout,
+    "window": window,
 }
 OF_SEQUENCES: dict[str, Callable[[list[Any], np.random.Generator], list[Any]]] = {
     "words": words,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from convserve_models.alphabet import SPACED
+
 Step = Mapping[str, Any]
 # The graph's input and its datatype, in the words of the Open Inference Protocol.
 INPUTS = {
@@ -29,6 +31,12 @@ class Preprocess:
         buckets = [*(2**i for i in range(3, length.bit_length()) if 2**i < length), length]
         words = {"op": "words", "length": length}
         return cls("text", ({"op": "lowercase"}, words, {"op": "pad", "lengths": buckets}))
+
+    @classmethod
+    def characters(cls, length: int) -> Preprocess:
+        """The first characters of a text, the space among them."""
+        characters = {"op": "characters", "alphabet": SPACED, "length": length}
+        return cls("text", ({"op": "lowercase"}, characters))
 
     @classmethod
     def square(cls, side: int) -> Preprocess:

@@ -6,12 +6,14 @@ the recurrence is a weighted sum, one number per feature (`layers.recurrence`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convserve_models.layers import pairs
+from convserve_models.layers.pairs import Pair
 from convserve_models.layers.recurrence import recurrence
 
 Pooling = Literal["f", "fo", "ifo"]
@@ -37,20 +39,31 @@ class QuasiRecurrent(nn.Module):
     def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
         """Convolve into a candidate and gates, then pool along the positions."""
         past = self.gates.kernel_size[0] - 1
+        kept, added, shown = self._pooled(self.gates(F.pad(columns, (past, 0))), mask, 1)
+        return shown * recurrence(kept, added)
+
+    def pairs(self, columns: Pair, masks: Pair) -> Pair:
+        """`forward` of pairs of positions, where the window is two."""
+        assert self.gates.bias is not None
+        gates = pairs.convolved(columns, self.gates.weight, self.gates.bias)
+        even, odd = (self._pooled(*each, -1) for each in zip(gates, masks, strict=True))
+        states = pairs.recurrence((even[0], odd[0]), (even[1], odd[1]))
+        return even[2] * states[0], odd[2] * states[1]
+
+    def _pooled(self, gates: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What is kept of the state at each position, what is added to it, what is shown of it."""
         # Gates near one need more digits than bfloat16 has.
-        parts = self.gates(F.pad(columns, (past, 0))).float().chunk(1 + len(self.pooling), 1)
-        candidate = torch.tanh(parts[0])
-        gate = dict(zip(self.pooling, map(torch.sigmoid, parts[1:]), strict=True))
-        kept = self._zoned(gate["f"])
-        admitted = gate.get("i", 1 - kept)
-        state = recurrence(kept * mask + (1 - mask), admitted * candidate * mask)
-        return gate["o"] * state * mask if "o" in gate else state * mask
+        candidate, *rest = gates.float().chunk(1 + len(self.pooling), axis)
+        gate = dict(zip(self.pooling, map(torch.sigmoid, rest), strict=True))
+        kept = torch.maximum(self._zoned(gate["f"]), 1 - mask)
+        admitted = gate["i"] * mask if "i" in gate else 1 - kept
+        return kept, admitted * torch.tanh(candidate), gate["o"] * mask if "o" in gate else mask
 
     def _zoned(self, forget: Tensor) -> Tensor:
         # Krueger et al., 1606.01305, by the paper's rule F = 1 - dropout(1 - F) without rescaling.
         if self.training and self.zoneout:
             return 1 - (1 - forget) * (torch.rand_like(forget) >= self.zoneout)
-        return 1 - (1 - forget) * (1 - self.zoneout)
+        return 1 - (1 - forget) * (1 - self.zoneout) if self.zoneout else forget
 
 
 class QuasiRecurrentStack(nn.Module):
@@ -74,6 +87,7 @@ class QuasiRecurrentStack(nn.Module):
     ) -> None:
         super().__init__()
         self.dense, self.dropout, self.read = dense, dropout, channels
+        self.window = window
         self.outputs = features * layers if dense else features
         self.layers = nn.ModuleList()
         for _ in range(layers):
@@ -82,11 +96,26 @@ class QuasiRecurrentStack(nn.Module):
 
     def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
         """Run the layers from first to last."""
+        if torch.compiler.is_exporting() and self.window == 2:
+            return self._exported(columns, mask)
         for layer in self.layers:
             written = layer(self._dropped(columns), mask)
             columns = torch.cat([columns, written], 1) if self.dense else written
         return columns[:, self.read :] if self.dense else columns
 
+    def _exported(self, columns: Tensor, mask: Tensor) -> Tensor:
+        """Run the layers on pairs of positions, which is quicker."""
+        read, masks = pairs.paired(columns), pairs.paired(mask)
+        for layer in self.layers:
+            written = cast(QuasiRecurrent, layer).pairs(read, masks)
+            read = _beside(read, written) if self.dense else written
+        joined = pairs.joined(read, columns.shape[-1])
+        return joined[:, self.read :] if self.dense else joined
+
     def _dropped(self, columns: Tensor) -> Tensor:
         # A feature is dropped at all positions or at none (Gal & Ghahramani, 1512.05287).
         return F.dropout1d(columns, self.dropout, self.training)
+
+
+def _beside(read: Pair, written: Pair) -> Pair:
+    return torch.cat([read[0], written[0]], -1), torch.cat([read[1], written[1]], -1)

@@ -1,7 +1,8 @@
 """The recurrence c[t] = f[t]·c[t-1] + x[t], which needs no product of matrices.
 
 Three forms of the same: step by step, by doubling (Blelloch, *Prefix Sums and Their Applications*,
-1990), and as one ONNX `Scan`. All take and return `[N, C, L]` and start from c = 0.
+1990), and as one ONNX `Scan`. All take and return `[N, C, L]` and start from c = 0. What is
+exported of windows of two words scans pairs of positions (`layers.pairs`).
 """
 
 from __future__ import annotations
@@ -39,14 +40,18 @@ def doubled(kept: Tensor, added: Tensor) -> Tensor:
 
 def scanned(kept: Tensor, added: Tensor) -> Tensor:
     """As torch's scan operator, which exports to one `Scan` of any length."""
+    return time_first(kept.permute(2, 0, 1), added.permute(2, 0, 1)).permute(1, 2, 0)
+
+
+def time_first(kept: Tensor, added: Tensor) -> Tensor:
+    """`scanned`, of `[L, N, C]`."""
 
     def step(state: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         state = at[0] * state + at[1]
         return state, state.clone()
 
-    positions = (kept.permute(2, 0, 1), added.permute(2, 0, 1))
-    _, states = scan(step, torch.zeros_like(added[..., 0]), positions)
-    return torch.as_tensor(states).permute(1, 2, 0)
+    _, states = scan(step, torch.zeros_like(added[0]), (kept, added))
+    return torch.as_tensor(states)
 
 
 def _later(values: Tensor, span: int, first: float) -> Tensor:

@@ -17,13 +17,7 @@ RECIPE = Recipe(
         "bias": False,
     },
     dataset="ag_news",
-    preprocess=Preprocess(
-        "text",
-        (
-            {"op": "lowercase"},
-            {"op": "characters", "alphabet": SPACED, "length": 320},
-        ),
-    ),
+    preprocess=Preprocess.characters(320),
     epochs=24,
     optimiser="adamw",
     learning_rate=2e-3,

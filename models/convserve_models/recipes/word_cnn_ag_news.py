@@ -29,7 +29,7 @@ RECIPE = Recipe(
         "pairs of rows instead of having pretrained vectors; the columns' maximum and scaled sum "
         "are classified too",
         "a logistic regression on tf-idf of hashed words and pairs, fitted before the training, "
-        "adds its logits inside the graph: a gather and a sum over 262,144 rows",
-        "trained on a CPU for 4 epochs; weights are stored as float16",
+        "adds its logits inside the graph: a gather and a sum over its rows",
+        "trained on a CPU for a few epochs; weights are stored as float16",
     ),
 )

@@ -1,35 +1,16 @@
 """Filters over hashed words and the evidence of words and pairs, on IMDB."""
 
-from convserve_models.recipe import Preprocess, Recipe
+from dataclasses import replace
 
-RECIPE = Recipe(
+from convserve_models.recipe import Preprocess
+from convserve_models.recipes import word_cnn_ag_news
+
+RECIPE = replace(
+    word_cnn_ag_news.RECIPE,
     id="word_cnn_imdb",
     title="Whether a film review praises, by its words and what stands together",
-    architecture="word_cnn",
-    arguments={
-        "labels": 2,
-        "rows": 16384,
-        "columns": 96,
-        "features": 96,
-        "dropped_words": 0.3,
-        "ngrams": 524288,
-    },
+    arguments={**word_cnn_ag_news.RECIPE.arguments, "labels": 2, "ngrams": 524288},
     dataset="imdb",
     preprocess=Preprocess.words(768),
     epochs=3,
-    optimiser="adamw",
-    learning_rate=3e-3,
-    weight_decay=0.05,
-    batch_size=64,
-    label_smoothing=0.1,
-    held_out=2000,
-    half=True,
-    notes=(
-        "filters of widths 2, 3 and 4 instead of 3, 4 and 5, 96 of each; words are hashed into "
-        "pairs of rows instead of having pretrained vectors; the columns' maximum and scaled sum "
-        "are classified too",
-        "a logistic regression on tf-idf of hashed words and pairs, fitted before the training, "
-        "adds its logits inside the graph: a gather and a sum over 524,288 rows",
-        "trained on a CPU for 3 epochs; weights are stored as float16",
-    ),
 )

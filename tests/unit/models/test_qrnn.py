@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from convserve_models import graph, network
+from convserve_models.layers import pairs
 from convserve_models.layers.quasi import Pooling, QuasiRecurrent, QuasiRecurrentStack
 from convserve_models.layers.recurrence import doubled, recurrence, stepwise
 from convserve_models.layers.words import HashedWords
@@ -45,6 +47,37 @@ def test_one_exported_scan_is_the_loop_at_any_length(tmp_path: Path) -> None:
     kept = torch.rand(5, 3, 9)
     (found,) = session.run(None, {"kept": kept.numpy()})
     np.testing.assert_allclose(found, stepwise(kept, 1 - kept).numpy(), atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(0, 99))
+def test_pairs_of_positions_convolve_and_recur_like_single_ones(length: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    maps = torch.randn(2, 3, length, generator=random)
+    assert torch.equal(pairs.joined(pairs.paired(maps), length), maps)
+    weight, bias = torch.randn(5, 3, 2, generator=random), torch.randn(5, generator=random)
+    found = pairs.joined(pairs.convolved(pairs.paired(maps), weight, bias), length)
+    expected = F.conv1d(F.pad(maps, (1, 0)), weight, bias)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    states = pairs.recurrence(pairs.paired(maps.sigmoid()), pairs.paired(maps))
+    expected = stepwise(maps.sigmoid(), maps)
+    torch.testing.assert_close(pairs.joined(states, length), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 2])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_exported_network_is_the_trained_one_with_any_padding(
+    pooling: Pooling, window: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    arguments = QRNN.tiny | {"pooling": pooling, "window": window, "zoneout": 0.1}
+    network, path = QRNN(**arguments).eval(), tmp_path / "model.onnx"
+    graph.write(network, QRNN.example(2)[:, :9], path, "ids", "logits", any_length=True)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    ids = QRNN.example(5)
+    for given_ids in (ids, ids[:, :-1], F.pad(ids, (0, 9)), F.pad(ids, (9, 0))):
+        (found,) = session.run(None, {"ids": given_ids.numpy()})
+        np.testing.assert_allclose(found, network(given_ids).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
