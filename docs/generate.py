@@ -17,6 +17,7 @@ from convserve.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "models" / "store"
+COSTS = ROOT / "tests" / "measurements" / "cost.json"
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 PAGES = [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"]
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,28 +31,43 @@ FIGURES = {
 
 
 def models() -> Iterator[str]:
-    """The served models and their figures, from the manifests in the store."""
-    yield "| model | answers | figure (95 % interval) | linear baseline | n | also | size |"
-    yield "|---|---|---|---|---|---|---|"
+    """The served models and their figures, from the manifests in the store and what was timed."""
+    timed = json.loads(COSTS.read_text(encoding="utf-8"))
+    yield (
+        "| model | answers | figure (95 % interval) | linear baseline | n | also "
+        "| parameters | MACs | size | CPU |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for path in sorted(STORE.glob("*/")):
         latest = max((p for p in path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-        yield _model_row(json.loads((latest / "manifest.json").read_text(encoding="utf-8")))
+        card = json.loads((latest / "manifest.json").read_text(encoding="utf-8"))
+        yield _model_row(card, timed["models"].get(card["id"], {}))
+    yield ""
+    yield (
+        f"CPU: processor time of the graph for the first sample alone, on one thread of an "
+        f"{timed['cpu']} with {timed['runtime']}. Parameters and multiply-adds (MACs) are the "
+        f"network's; where lengths vary, of the longest text or the shortest sound."
+    )
 
 
-def _model_row(card: dict[str, Any]) -> str:
+def _model_row(card: dict[str, Any], timed: dict[str, Any]) -> str:
     figures = {figure["name"]: figure for figure in card["metrics"]}
     name, words = FIGURES[card["task"]]
     figure = figures[name]
     low, high = figure["interval"]
+    network, file = card["architecture"], card["graphs"]["predict"]
+    current = timed.get("sha256") == file["sha256"]
     cells = (
-        f"`{card['id']}` v{card['version']}",
+        f"`{card['id']}` v{card['version']} ([paper]({network['paper']}))",
         f"{card['title']} ({len(card['postprocess']['labels'])} {_LABELS[card['task']]})",
         f"{words} **{figure['value']:.1%}** ({low:.1%}–{high:.1%})",
         ", ".join(f"{baseline['value']:.1%}" for baseline in card.get("baselines", ())) or "–",
         f"{figure['n']:,}",
         _also(figures),
-        f"{card['architecture']['parameters']:,} parameters, "
-        f"{card['graphs']['predict']['bytes'] / 2**20:.1f} MiB",
+        f"{network['parameters']:,}",
+        f"{network['macs'] / 1e6:.0f} M",
+        f"{file['bytes'] / 2**20:.1f} MiB",
+        f"{timed['milliseconds']:.1f} ms" if current else "–",
     )
     return f"| {' | '.join(cells)} |"
 

@@ -61,7 +61,7 @@ def export(
             **card.provenance(recipe, dataset, network.epochs_of(checkpoint)),
             **describe(file),
             "goldens": goldens.shipped(answer_of(served), preprocess, dataset.card.labels, folder),
-            **card.architecture(recipe, model, example[:1]),
+            **card.architecture(recipe, model, random_inputs(preprocess, 1)),
         }
         manifest.write(facts, folder)
         return manifest.publish(folder, store / recipe.id / version)

@@ -21,7 +21,7 @@ def paired(maps: Tensor) -> Pair:
     """`[N, C, L]` -> its pairs; behind an odd length stands one position of zeros."""
     times = maps.permute(2, 0, 1)
     whole = F.pad(times, (0, 0, 0, 0, 0, times.shape[0] % 2))
-    even, odd = whole.unflatten(0, (-1, 2)).unbind(1)
+    even, odd = whole.view(-1, 2, *whole.shape[1:]).unbind(1)
     return even, odd
 
 

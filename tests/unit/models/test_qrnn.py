@@ -32,11 +32,31 @@ class Recurrence(nn.Module):
 
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 99))
-def test_doubling_is_the_loop(length: int, seed: int) -> None:
+def test_doubling_and_the_loop_are_the_definition_and_have_its_gradients(
+    length: int, seed: int
+) -> None:
     random = torch.Generator().manual_seed(seed)
-    kept = torch.rand(2, 3, length, generator=random)
-    added = torch.randn(2, 3, length, generator=random)
-    torch.testing.assert_close(doubled(kept, added), stepwise(kept, added), atol=1e-5, rtol=1e-5)
+    kept = torch.rand(2, 3, length, generator=random, requires_grad=True)
+    added = torch.randn(2, 3, length, generator=random, requires_grad=True)
+    weight = torch.randn(2, 3, length, generator=random)
+    expected = _defined(kept, added)
+    wanted = torch.autograd.grad((expected * weight).sum(), (kept, added))
+    for form in (doubled, stepwise):
+        found = form(kept, added)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        gradients = torch.autograd.grad(
+            (found * weight).sum(), (kept, added), materialize_grads=True
+        )
+        for gradient, of in zip(gradients, wanted, strict=True):
+            torch.testing.assert_close(gradient, of, atol=1e-4, rtol=1e-4)
+
+
+def _defined(kept: Tensor, added: Tensor) -> Tensor:
+    state, states = torch.zeros_like(added[..., 0]), []
+    for f, x in zip(kept.unbind(-1), added.unbind(-1), strict=True):
+        state = f * state + x
+        states.append(state)
+    return torch.stack(states, -1)
 
 
 def test_one_exported_scan_is_the_loop_at_any_length(tmp_path: Path) -> None:
