@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,36 +103,79 @@ def beam(row: Floats, width: int) -> list[tuple[Prefix, float]]:
     Prefix beam search (Graves, 2012; Hannun et al., 1408.2873): for each prefix the probability
     of the paths that end with a blank, and of those that end with its last letter.
     """
-    kept: dict[Prefix, tuple[float, float]] = {(): (0.0, -inf)}
-    for scores in row.tolist():
-        following: dict[Prefix, tuple[float, float]] = {}
-        likely = [i for i, score in enumerate(scores) if score > UNLIKELY and i != BLANK]
-        for prefix, (blank, letter) in kept.items():
-            total = _add(blank, letter)
-            _offer(following, prefix, total + scores[BLANK], -inf)
-            if prefix:
-                _offer(following, prefix, -inf, letter + scores[prefix[-1]])
-            for i in likely:
-                before = blank if prefix and prefix[-1] == i else total
-                _offer(following, (*prefix, i), -inf, before + scores[i])
-        ranked = sorted(following.items(), key=lambda item: -_add(*item[1]))
-        kept = dict(ranked[:width])
-    return [(prefix, _add(*parts)) for prefix, parts in kept.items()]
+    tree = _Prefixes()
+    kept = _Kept([0], np.zeros(1), np.full(1, -np.inf))
+    for scores in row.astype(np.float64):
+        kept = _followed(tree, kept, scores, width)
+    return list(zip(map(tree.text, kept.prefixes), kept.total().tolist(), strict=True))
 
 
-def _offer(
-    following: dict[Prefix, tuple[float, float]], prefix: Prefix, blank: float, letter: float
-) -> None:
-    if blank == letter == -inf:
-        return
-    before = following.get(prefix, (-inf, -inf))
-    following[prefix] = _add(before[0], blank), _add(before[1], letter)
+class _Kept(NamedTuple):
+    """Prefixes, with the log probabilities of their paths that end with a blank or a letter."""
+
+    prefixes: list[int]
+    blank: Floats
+    letter: Floats
+
+    def total(self) -> Floats:
+        return np.logaddexp(self.blank, self.letter)
 
 
-def _add(one: float, other: float) -> float:
-    """Return log(e^one + e^other)."""
-    high, low = (one, other) if one > other else (other, one)
-    return high if low == -inf else high + float(np.log1p(np.exp(low - high)))
+def _followed(tree: "_Prefixes", kept: _Kept, scores: Floats, width: int) -> _Kept:
+    """Return the best prefixes after one more position."""
+    n, total = len(kept.prefixes), kept.total()
+    last = np.array([tree.letters[prefix] for prefix in kept.prefixes])
+    tried = np.where(scores > UNLIKELY, scores, -np.inf)
+    # Those that grow by a letter; by their last one again only behind a blank.
+    grown = total[:, None] + tried
+    grown[np.arange(n), last] = kept.blank + tried[last]
+    grown[:, BLANK] = -np.inf
+    # Those that stay, by a blank or by their last letter; what grows into one of them joins it.
+    rested, stayed = total + scores[BLANK], kept.letter + scores[last]
+    parents = tree.parents_among(kept.prefixes)
+    joins = parents >= 0
+    joined = parents[joins], last[joins]
+    stayed[joins] = np.logaddexp(stayed[joins], grown[joined])
+    grown[joined] = -np.inf
+    ways = np.concatenate([np.logaddexp(rested, stayed), grown.ravel()])
+    best = np.argsort(-ways, kind="stable")[:width]
+    best = best[np.isfinite(ways[best])]
+    stays, place = best < n, np.minimum(best, n - 1)
+    longer = (divmod(way, len(scores)) for way in (best[~stays] - n).tolist())
+    children = (tree.child(kept.prefixes[parent], letter) for parent, letter in longer)
+    return _Kept(
+        [kept.prefixes[i] if i < n else next(children) for i in best.tolist()],
+        np.where(stays, rested[place], -np.inf),
+        np.where(stays, stayed[place], ways[best]),
+    )
+
+
+class _Prefixes:
+    """All prefixes so far, as a tree: 0 is the empty one, a child is longer by its letter."""
+
+    def __init__(self) -> None:
+        self.letters = [BLANK]
+        self._parents = [-1]
+        self._children: dict[tuple[int, int], int] = {}
+
+    def child(self, prefix: int, letter: int) -> int:
+        found = self._children.setdefault((prefix, letter), len(self.letters))
+        if found == len(self.letters):
+            self.letters.append(letter)
+            self._parents.append(prefix)
+        return found
+
+    def parents_among(self, kept: Sequence[int]) -> NDArray[np.int64]:
+        """Return where each one's parent stands among them, -1 where it does not."""
+        places = {prefix: place for place, prefix in enumerate(kept)}
+        return np.array([places.get(self._parents[prefix], -1) for prefix in kept])
+
+    def text(self, prefix: int) -> Prefix:
+        letters = []
+        while prefix:
+            letters.append(self.letters[prefix])
+            prefix = self._parents[prefix]
+        return tuple(reversed(letters))
 
 
 def align(row: Floats, letters: Prefix) -> NDArray[np.int64]:

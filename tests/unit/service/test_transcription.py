@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from convserve.artifact import load_artifact
 from convserve.errors import InferenceFailed, InvalidArtifact
 from convserve.postprocess.transcription import (
+    UNLIKELY,
     Floats,
     Prefix,
     Transcription,
@@ -55,6 +57,33 @@ def test_a_wide_beam_sums_over_all_paths(case: tuple[int, int, int]) -> None:
         assert score == pytest.approx(expected[text], abs=1e-6)
     best = beam(row, width=10_000)[0][0]
     assert expected[best] == pytest.approx(max(expected.values()))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(st.integers(1, 30), st.integers(2, 9), st.integers(0, 999)), st.integers(1, 9))
+def test_a_narrow_beam_keeps_the_best_prefixes_of_each_position(
+    case: tuple[int, int, int], width: int
+) -> None:
+    row = scores(*case, sharp=3.0)
+    kept: dict[Prefix, tuple[float, float]] = {(): (0.0, -np.inf)}
+    for emitted in row:
+        following: dict[Prefix, tuple[float, float]] = defaultdict(lambda: (-np.inf, -np.inf))
+
+        def add(text: Prefix, blank: float, letter: float, to: Any = following) -> None:
+            to[text] = np.logaddexp(to[text][0], blank), np.logaddexp(to[text][1], letter)
+
+        for text, (blank, letter) in kept.items():
+            total = np.logaddexp(blank, letter)
+            add(text, total + emitted[0], letter + emitted[text[-1]] if text else -np.inf)
+            for i in range(1, row.shape[1]):
+                if emitted[i] > UNLIKELY:
+                    before = blank if text[-1:] == (i,) else total
+                    add((*text, i), -np.inf, before + emitted[i])
+        possible = {text: ends for text, ends in following.items() if max(ends) > -np.inf}
+        ranked = sorted(possible.items(), key=lambda item: -np.logaddexp(*item[1]))
+        kept = dict(ranked[:width])
+    expected = {text: float(np.logaddexp(*ends)) for text, ends in kept.items()}
+    assert dict(beam(row, width)) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=60)
