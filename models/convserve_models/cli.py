@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
     verb.add_argument("--train", action="store_true", help="train its networks first")
     verb.add_argument("--only", metavar="MEMBER", help="train this one alone")
+    verb.add_argument("--epochs", type=int, help="train so many instead; the table tells them")
+    verb.add_argument(
+        "--out", type=Path, default=Path("studies"), help="of the table and the plot: %(default)s/"
+    )
     _machine(verb)
     verb.set_defaults(run=_study)
     verb = _recipe_verb(
@@ -163,14 +168,23 @@ def _train(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     from convserve_models import data, train
+    from convserve_models.studies import report
 
     study = studies.load(options.study)
     members = [member.recipe for member in study.members]
     chosen = [study.recipe(options.only)] if options.only else members
+    dataset = data.load(chosen[0].dataset)
     if options.train or options.only:
-        dataset = data.load(chosen[0].dataset)
         for recipe in chosen:
-            print(train.train(recipe, dataset, device=options.device, bfloat16=options.bfloat16))
+            shorter = replace(recipe, epochs=options.epochs or recipe.epochs)
+            how = {"device": options.device, "bfloat16": options.bfloat16}
+            print(train.train(shorter, dataset, **how))
+    found = report.results(study, dataset)
+    if not found:
+        raise FileNotFoundError(
+            f"nothing is trained; run `convserve-models study {options.study} --train`"
+        )
+    print(report.write(study, found, options.out, options.study))
 
 
 def _train_on_own(options: argparse.Namespace) -> None:

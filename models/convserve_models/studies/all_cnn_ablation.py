@@ -33,6 +33,6 @@ def _member(base: str, pooling: str) -> Member:
 
 STUDY = Study(
     title="All-CNN's ablation: is pooling needed?",
-    question=f"CIFAR-10, half width, batch norm, {EPOCHS} epochs, flips and shifts.",
+    question="CIFAR-10, half width, batch norm, flips and shifts.",
     members=tuple(_member(base, pooling) for base in ERRORS for pooling in FORMS),
 )

@@ -24,6 +24,6 @@ def _member(groups: int) -> Member:
 
 STUDY = Study(
     title="Deep Roots: accuracy against parameters and multiplications",
-    question=f"CIFAR-10, full width, batch norm, {RECIPE.epochs} epochs, flips and shifts.",
+    question="CIFAR-10, full width, batch norm, flips and shifts.",
     members=tuple(map(_member, ACCURACIES)),
 )
