@@ -67,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("artifact", type=Path, metavar="DIRECTORY", help="<store>/<id>/<version>")
     verb.set_defaults(run=_explain)
+    verb = verbs.add_parser(
+        "calibrate", help="fit an artifact's thresholds anew, on what its training held out"
+    )
+    verb.add_argument("artifact", type=Path, metavar="DIRECTORY", help="<store>/<id>/<version>")
+    verb.set_defaults(run=_calibrate)
     verb = verbs.add_parser("study", help="train the networks of a study, or compare them")
     verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
     verb.add_argument("--train", action="store_true", help="train its networks first")
@@ -140,6 +145,13 @@ def _explain(options: argparse.Namespace) -> None:
     if not explain.add(options.artifact):
         sys.exit(f"{options.artifact}: no method is defined for its graph")
     print(f"added to {options.artifact}")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from convserve_models import recalibrate
+
+    recalibrate.recalibrate(options.artifact)
+    _print_metrics(options.artifact)
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -51,6 +51,11 @@ STRANGERS = {
     "imdb": ("ag_news", 0.5),
     "dbpedia14k": ("imdb", 0.5),
 }
+# Above what the law allows, and not mended: airbench knows 96.9 % of the test images, 95 % of its
+# 2,000 held-out ones (96.3 % at most by the law). These are like the test images for a network
+# that was trained on neither, and for all_cnn, which held out the same; as many near-duplicates are
+# in the training data. Whether it is chance, only a training with others held out can tell.
+KNOWN_ABOVE = {("airbench_cifar10", "in_distribution")}
 STRANGERS_EACH = 1400  # the smallest of these test splits
 # artifacts whose graph scores how unlike the dataset an input is
 TELLING = [
@@ -124,17 +129,12 @@ def _promises(
 
 
 def _law(card: dict[str, Any], metric: str, n: int) -> tuple[float, float]:
-    """How many of n hits 99 % of all samples have, if the held-out ones are like them.
-
-    Of inputs like the training data at most so many are promised to be called strange; if fewer
-    are, no promise is broken (the held-out images of airbench are harder than the test images:
-    93.3 % of them are right, of those 94.3 %; 96.9 % of those are known, of them 95 %).
-    """
+    """How many of n hits 99 % of all samples have, if the held-out ones are like them."""
     block = {"coverage": "conformal", "in_distribution": "out_of_distribution"}[metric]
     held_out = card["dataset"]["n"]["held_out"]
     rank = calibrate.quantile_rank(held_out, card["postprocess"][block]["coverage"])
     low, high = betabinom(n, rank, held_out + 1 - rank).interval(0.99)
-    return float(low), float(n if metric == "in_distribution" else high)
+    return float(low), float(n if (card["id"], metric) in KNOWN_ABOVE else high)
 
 
 @pytest.mark.accuracy

@@ -48,7 +48,9 @@ def read_back() -> tuple[nn.Module, torch.Tensor, torch.Tensor, float]:
     for layer, node in zip(layers, convolutions, strict=True):
         _, weight, bias = (held.get(name) for name in node.input)
         layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
-    temperature = held[graph.node[-2].input[1]].item()
+    (softmax,) = (node for node in graph.node if node.op_type == "Softmax")
+    (scale,) = (node for node in graph.node if softmax.input[0] in node.output)
+    temperature = held[scale.input[1]].item()
     mean, std = (torch.tensor(held[f"network.0.{name}"]) for name in ("mean", "std"))
     return network.eval(), mean, std, temperature
 

@@ -6,15 +6,26 @@ it then listens on loopback only.
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.process import ROOT, STORE, assert_graceful, free_port, goldens, predicted
+from tests.e2e import own_network
+from tests.e2e.process import (
+    ROOT,
+    STORE,
+    assert_graceful,
+    await_ready,
+    free_port,
+    goldens,
+    predicted,
+)
 
 pytestmark = pytest.mark.image
 
@@ -133,6 +144,43 @@ def test_two_builds_of_a_commit_have_the_same_layers() -> None:
 def test_it_carries_a_store_of_its_own() -> None:
     listed = docker("run", "--rm", "--network=none", "--entrypoint=ls", IMAGE, "/store")
     assert {golden.model for golden in goldens()} <= set(listed.split())
+
+
+def pip_settings() -> list[str]:
+    """What this host's pip needs to reach its index, as in docker/build.sh, for a run."""
+    files = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+    return [f"--volume={file}:{file}:ro" for file in files if Path(file).exists()]
+
+
+def ours(command: str, *options: str) -> str:
+    """A `docker run` of the README, of the image under test and with these options."""
+    words = shlex.join(options)
+    return command.replace("docker run", f"docker run {words}").replace("convserve:local", IMAGE)
+
+
+def test_an_onnx_file_is_answered_within_a_minute(tmp_path: Path) -> None:
+    """By the README's commands; the time to install is told apart."""
+    _, _, ask, install, begin, serve = own_network.commands("Your own network")
+    own_network.bring(tmp_path)
+    nowhere = tmp_path / "no programs"
+    host = ["--network=host"] if os.environ.get("DOCKER_NETWORK") == "host" else []
+    started = time.monotonic()
+    own_network.run(ours(install, *host, *pip_settings()), tmp_path, nowhere)
+    installed = time.monotonic()
+    own_network.run(ours(begin), tmp_path, nowhere)
+    port = free_port()
+    served = ours(serve.replace("-p 8000:8000 ", ""), "--detach", *network(port))
+    name = own_network.run(served, tmp_path, nowhere).strip()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            await_ready(client)
+        answer = own_network.run(own_network.at_port(ask, port), tmp_path, nowhere)
+    finally:
+        docker("rm", "--force", name)
+    taken = time.monotonic() - installed
+    print(f"installed in {installed - started:.1f} s; from the file to the answer {taken:.1f} s")
+    assert own_network.label(answer) == own_network.LABEL
+    assert taken < 60
 
 
 def test_sigterm_during_a_request_answers_it_and_exits_with_zero(container: Container) -> None:

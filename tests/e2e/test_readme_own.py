@@ -1,10 +1,6 @@
 """The README's sections on one's own network and data, as they stand there."""
 
 import csv
-import json
-import os
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,64 +12,20 @@ from convserve_models import cli, data
 from convserve_models.data import Dataset
 from loadtests.samples import Sample
 from tests.contract.photographs import cuts, samples
-from tests.e2e.process import ROOT, await_ready, predicted, serving
-from tests.exports import Export, jpeg, node
+from tests.e2e.own_network import LABEL, bring, commands, first_answer, run
+from tests.e2e.process import await_ready, predicted, serving
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 DATA = data.data_root()
 BIN = Path(sys.executable).parent
 
 
-def commands(section: str) -> list[str]:
-    """Return the lines of a section's shell blocks."""
-    (text,) = re.findall(rf"^## {section}$(.*?)^## ", README, flags=re.MULTILINE | re.DOTALL)
-    blocks = re.findall(r"^```sh$(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.strip().splitlines()]
-
-
-def bring(folder: Path) -> None:
-    """What an engineer comes with: a network of 224×224 pixels, its labels, a photo."""
-    tiles = node("AveragePool", ["x"], ["tiles"], kernel_shape=[8, 8], strides=[8, 8])
-    mean = node("ReduceMean", ["tiles"], ["features"], axes=[2, 3], keepdims=0)
-    network = Export(shape=("n", 3, 224, 224), before=[tiles, mean]).content()
-    (folder / "net.onnx").write_bytes(network)
-    (folder / "labels.txt").write_text("cat\ndog\nship\n")
-    (folder / "photo.jpg").write_bytes(jpeg())
-
-
-def run(command: str, folder: Path) -> str:
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_an_onnx_file_is_answered_within_a_minute(tmp_path: Path) -> None:
-    begin, serve, ask, *_ = commands("Your own network")
     bring(tmp_path)
     started = time.monotonic()
-    run(begin, tmp_path)
-    command = [str(BIN / "convserve"), *serve.split()[1:]]
-    with serving(command, cwd=tmp_path, log=tmp_path / "log") as s:
-        await_ready(s.client)
-        ask = ask.replace("127.0.0.1:8000", f"127.0.0.1:{s.client.base_url.port}")
-        answer = json.loads(run(f"{ask} --silent --noproxy '*'", tmp_path))
+    assert first_answer(tmp_path, BIN) == LABEL
     taken = time.monotonic() - started
     print(f"from the ONNX file to the first answer: {taken:.1f} s")
-    assert answer["predictions"][0]["label"] == "cat"
     assert taken < 60
-
-
-def test_the_image_imports_with_the_same_words() -> None:
-    plain, _, _, install, inside = commands("Your own network")
-    assert inside.endswith(plain.removeprefix("convserve-models "))
-    assert "--target extra onnx jsonschema" in install
 
 
 def test_the_commands_on_data_are_the_clis() -> None:
@@ -106,7 +58,7 @@ def test_photos_and_texts_are_served_after_one_command(tmp_path: Path) -> None:
     held.save(tmp_path / "new.jpg")
     environment = f"CONVSERVE_RUNS={tmp_path / 'runs'}"
     for command in commands("Your own data"):
-        print(run(f"{environment} {command}", tmp_path))
+        print(run(f"{environment} {command}", tmp_path, BIN))
     serve = [str(BIN / "convserve"), "serve", "--store", "my_store"]
     with serving(serve, cwd=tmp_path, log=tmp_path / "log") as s:
         await_ready(s.client)

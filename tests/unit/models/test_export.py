@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,23 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from convserve_models import calibrate, card, evaluate, export, manifest, network, reference, train
-from convserve_models.graph import Predictor
+from convserve.settings import Settings
+from convserve.validation import validate
+from convserve_models import (
+    calibrate,
+    card,
+    data,
+    evaluate,
+    export,
+    manifest,
+    network,
+    recalibrate,
+    recipes,
+    reference,
+    train,
+)
+from convserve_models.data import UnusableData
+from convserve_models.graph import OPSET, Predictor
 from convserve_models.tasks import classification
 from tests.toys import TOYS
 
@@ -151,3 +168,55 @@ def test_a_network_that_also_looks_at_the_mirror_image_says_what_that_costs(
     session = ort.InferenceSession(artifact / "model.onnx", providers=["CPUExecutionProvider"])
     here, there = (session.run(None, {"image": i})[0] for i in (images, images[:, :, ::-1].copy()))
     np.testing.assert_allclose(here, there, atol=1e-5)
+
+
+def without_energy(artifact: Path) -> None:
+    """As artifacts were before graphs told how unlike their data an input is."""
+    file = artifact / "model.onnx"
+    model = onnx.load(file)
+    del model.graph.output[1], model.graph.node[-2:]  # what is left of it needs nothing of them
+    onnx.save(model, file)
+    facts = card_of(artifact)
+    del facts["postprocess"]["out_of_distribution"], facts["outputs"][1]
+    facts["metrics"] = [m for m in facts["metrics"] if m["name"] != "in_distribution"]
+    facts["graphs"]["predict"] = manifest.graph(file, OPSET)
+    manifest.write(facts, artifact)
+
+
+@pytest.fixture
+def registered(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, make = TOYS[exported[0]]
+    monkeypatch.setattr(recipes, "load", {recipe.id: recipe}.__getitem__)
+    monkeypatch.setattr(data, "load", lambda _: make())
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("before", [without_energy, lambda _: None], ids=["old", "whole"])
+def test_an_artifact_is_calibrated_from_its_file_as_from_the_checkpoint(
+    exported: Exported, tmp_path: Path, before: Callable[[Path], None]
+) -> None:
+    artifact = shutil.copytree(exported[2], tmp_path / exported[2].parent.name / "1")
+    before(artifact)
+    recalibrate.recalibrate(artifact)
+    found, expected = card_of(artifact), card_of(exported[2])
+    for block in ("conformal", "out_of_distribution"):
+        assert found["postprocess"][block] == pytest.approx(
+            expected["postprocess"][block], abs=2e-4
+        )
+    figures = [{m["name"]: m["value"] for m in facts["metrics"]} for facts in (found, expected)]
+    assert figures[0] == pytest.approx(figures[1], abs=0.02)
+    assert found["outputs"] == expected["outputs"]
+    assert found["graphs"].keys() == expected["graphs"].keys()
+    assert validate(Settings(), tmp_path)
+
+
+@pytest.mark.usefixtures("registered")
+def test_other_data_calibrate_nothing(exported: Exported, tmp_path: Path) -> None:
+    artifact = shutil.copytree(exported[2], tmp_path / "1")
+    facts = card_of(artifact)
+    facts["dataset"]["checksum"]["train"] = "0" * 64
+    manifest.write(facts, artifact)
+    before = (artifact / "manifest.json").read_bytes()
+    with pytest.raises(UnusableData, match="was trained on another"):
+        recalibrate.recalibrate(artifact)
+    assert (artifact / "manifest.json").read_bytes() == before
