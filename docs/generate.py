@@ -14,12 +14,17 @@ import yaml
 
 from convserve.api.problems import PROBLEMS
 from convserve.settings import PREFIX, Settings
+from loadtests import scale
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "models" / "store"
 COSTS = ROOT / "tests" / "measurements" / "cost.json"
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"]
+PROFILES = ROOT / "loadtests" / "records" / "2026-11-25_capacity"
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("api", "operations", "scale")),
+]
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -133,12 +138,19 @@ def words() -> Iterator[str]:
         yield f"| `{word}` | {arguments} | {step['description']} |"
 
 
+def million() -> Iterator[str]:
+    """A million requests per second, from the committed profiles."""
+    files = sorted(PROFILES.glob("*_*.json"))
+    return scale.computed(files, STORE, scale.Premises())
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "models": models,
     "settings": settings,
     "problems": problems,
     "words": words,
     "alerts": alerts,
+    "scale": million,
 }
 
 

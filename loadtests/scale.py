@@ -25,7 +25,7 @@ class Premises:
 
     rps: float = 1e6
     """Requests per second."""
-    cores: int = 4
+    cores: int = 2
     """Cores of a replica; one that was profiled."""
     node_cores: int = 64
     """Cores of a node."""
@@ -34,9 +34,9 @@ class Premises:
     zones: int = 3
     """Zones, one of which may be lost."""
     header_bytes: int = 450
-    """Bytes on the wire of a request or an answer besides its body: HTTP, TCP/IP."""
-    series: int = 400
-    """Time series of a replica."""
+    """Bytes of a request or an answer besides its body: HTTP (of an answer 362), TCP, IP."""
+    series: int = 430
+    """Time series of a replica; 428 were counted with three models."""
     scrape_seconds: float = 15
     """Seconds between two scrapes of a replica."""
     poll_seconds: float = 60

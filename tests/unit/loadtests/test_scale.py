@@ -16,8 +16,8 @@ ARTIFACT = 5_000_000
 
 def profile(cpu: float, share: float, request: int = 3000, answer: int = 400) -> dict[str, Any]:
     """What `convserve profile --out` writes of a model, as far as it is read."""
-    saturation = min(4 / cpu, 1 / (cpu * share))
-    option = {"cores": 4, "saturation": saturation, "takes": 0.9 * saturation}
+    saturation = min(2 / cpu, 1 / (cpu * share))
+    option = {"cores": 2, "saturation": saturation, "takes": 0.9 * saturation}
     bodies = {"request_bytes": request, "answer_bytes": answer}
     capacity = {"cpu_seconds": cpu, "loop_seconds": cpu * share, "options": [option], **bodies}
     return {"model": "net", "curve": [[1, cpu]], "capacity": capacity}
@@ -45,7 +45,7 @@ def test_replicas_fit_on_the_nodes_and_no_node_is_idle(
     cpu: float, share: float, rate: float
 ) -> None:
     it = found(cpu, share, Premises(rps=rate))
-    assert (it["nodes"] - 1) * 15 < it["replicas"] <= it["nodes"] * 15
+    assert (it["nodes"] - 1) * 30 < it["replicas"] <= it["nodes"] * 30
     assert 0 < it["of them busy"] <= 100
 
 
