@@ -7,21 +7,17 @@ peak are offered, round after round. Under overload the goodput is held against
     95 % of peak × (1 − (refusals/s × CPU of a null refusal + generator's extra CPU) / cores)
 
 where a null refusal is what `loadtests.refuser` needs on the same machine in the same run. Needs a
-C compiler for the generator, `openloop.c`, which takes about a tenth of a core.
+C compiler for the generator, which takes about a tenth of a core.
 """
 
 import argparse
 import json
 import os
 import platform
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import matplotlib as mpl
 
@@ -29,6 +25,7 @@ mpl.use("Agg")  # before pyplot: there is no screen
 
 import matplotlib.pyplot as plt
 
+from loadtests.generator import Figures, Generator, generator
 from loadtests.samples import Sample, read_store
 from loadtests.server import Server, convserve, refuser
 
@@ -38,53 +35,26 @@ KEEPS_UP = 0.9  # of what is offered
 SHARE = 0.95
 REFUSED_P50, REFUSED_P99 = 10.0, 30.0  # ms
 
-Figures = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Generator:
-    """The compiled load generator and what it sends."""
-
-    program: Path
-    seconds: float
-    deadline: float
-    """Milliseconds."""
-
-    def offer(self, server: Server, sample: Sample, rate: float, seed: int) -> Figures:
-        """Offer `rate` requests per second; return its figures and the server's CPU seconds."""
-        with tempfile.NamedTemporaryFile() as body:
-            body.write(sample.body)
-            body.flush()
-            path = f"/v1/models/{sample.model}/predict"
-            numbers = [f"{rate:.0f}", str(self.seconds), f"{self.deadline:g}", str(seed)]
-            header = f"X-Request-Timeout-Ms: {self.deadline:.0f}"
-            before = server.cpu_seconds()
-            target = [str(server.port), path, sample.media_type, body.name]
-            command = [str(self.program), *target, *numbers, header]
-            said = subprocess.run(command, check=True, capture_output=True)
-            figures: Figures = json.loads(said.stdout)
-            return figures | {"server_cpu": server.cpu_seconds() - before}
-
-
-def climb(generator: Generator, server: Server, sample: Sample) -> Iterator[Figures]:
+def climb(load: Generator, server: Server, sample: Sample) -> Iterator[Figures]:
     """Offer ever more until goodput falls behind."""
     rate = 100.0
     while True:
-        figures = generator.offer(server, sample, rate, seed=1)
+        figures = load.offer(server, sample, rate, seed=1)
         yield figures
-        if figures["goodput_rps"] * generator.seconds < KEEPS_UP * figures["sent"]:
+        if figures["goodput_rps"] * load.seconds < KEEPS_UP * figures["sent"]:
             return
         rate *= CLIMB
 
 
-def measure(generator: Generator, server: Server, sample: Sample, rounds: int) -> Figures:
+def measure(load: Generator, server: Server, sample: Sample, rounds: int) -> Figures:
     """Return the climb, the peak, and the median figures at each multiple of it."""
-    climbed = list(climb(generator, server, sample))
+    climbed = list(climb(load, server, sample))
     peak = max(step["goodput_rps"] for step in climbed)
     offered: dict[float, list[Figures]] = {factor: [] for factor in FACTORS}
     for number in range(rounds):
         for factor, steps in offered.items():
-            steps.append(generator.offer(server, sample, factor * peak, seed=number + 2))
+            steps.append(load.offer(server, sample, factor * peak, seed=number + 2))
     summary = {str(factor): medians(found) for factor, found in offered.items()}
     best = max(peak, *(step["goodput_rps"] for step in summary.values()))
     return {"model": sample.model, "climb": climbed, "peak": best, "steps": summary}
@@ -95,10 +65,10 @@ def medians(steps: list[Figures]) -> Figures:
     return {name: median(step[name] for step in steps) for name in steps[0]}
 
 
-def null_refusal(generator: Generator, sample: Sample) -> float:
+def null_refusal(load: Generator, sample: Sample) -> float:
     """Return the CPU seconds that the cheapest server needs to refuse one request."""
     with refuser() as server:
-        figures = generator.offer(server, sample, 2000, seed=1)
+        figures = load.offer(server, sample, 2000, seed=1)
         cpu: float = figures["server_cpu"] / figures["answered"]
         return cpu
 
@@ -111,10 +81,10 @@ def bar(step: Figures, at_peak: Figures, peak: float, null: float, seconds: floa
     return SHARE * peak * (1 - spent / cores)
 
 
-def rows(measured: Figures, null: float, generator: Generator) -> Iterator[list[str]]:
+def rows(measured: Figures, null: float, load: Generator) -> Iterator[list[str]]:
     """Yield a table row for each multiple of the peak."""
     for factor, step in measured["steps"].items():
-        asked = bar(step, measured["steps"]["1.0"], measured["peak"], null, generator.seconds)
+        asked = bar(step, measured["steps"]["1.0"], measured["peak"], null, load.seconds)
         yield [
             measured["model"],
             f"{factor} × peak: {step['rate']:.0f}",
@@ -122,7 +92,7 @@ def rows(measured: Figures, null: float, generator: Generator) -> Iterator[list[
             f"{asked:.0f}" if float(factor) > 1 else "–",
             f"{step['goodput_rps'] / measured['peak']:.2f}",
             f"{step['ok_p99_ms']:.0f}",
-            f"{step['429'] / generator.seconds:.0f}",
+            f"{step['429'] / load.seconds:.0f}",
             f"{step['refused_p50_ms']:.1f} / {step['refused_p99_ms']:.1f}",
             f"{step['504']:.0f} · {step['unanswered']:.0f}",
         ]
@@ -134,16 +104,16 @@ HEAD = [
 ]  # fmt: skip
 
 
-def page(record: Figures, generator: Generator) -> str:
+def page(record: Figures, load: Generator) -> str:
     """Return the Markdown of a record."""
     lines = [HEAD, ["---"] * len(HEAD)]
     for measured in record["models"]:
-        lines += rows(measured, record["null_refusal"], generator)
+        lines += rows(measured, record["null_refusal"], load)
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"""# Goodput under overload
 
 `python -m loadtests.overload`, {record["date"]}, {record["machine"]}. Deadline
-{generator.deadline:g} ms, {generator.seconds:g} s a step, medians of {record["rounds"]} rounds. A
+{load.deadline:g} ms, {load.seconds:g} s a step, medians of {record["rounds"]} rounds. A
 null refusal takes {1e6 * record["null_refusal"]:.0f} µs of CPU here. Bars for refusals: p50 under
 {REFUSED_P50:g} ms, p99 under {REFUSED_P99:g} ms; for answers: p99 within the deadline.
 
@@ -170,14 +140,6 @@ def plot(record: Figures, path: Path) -> None:
     plt.close(figure)
 
 
-def compiled(directory: Path) -> Path:
-    """Return the generator, compiled into `directory`."""
-    program = directory / "openloop"
-    source = Path(__file__).with_name("openloop.c")
-    subprocess.run(["cc", "-O2", "-o", program, source, "-lm"], check=True)
-    return program
-
-
 def _bytes(sample: Sample) -> int:
     return len(sample.body)
 
@@ -195,22 +157,21 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     found = read_store(options.store, 65536).values()
     samples = [max(some, key=_bytes) if options.largest else some[0] for some in found]
-    with tempfile.TemporaryDirectory() as directory:
-        generator = Generator(compiled(Path(directory)), options.seconds, options.deadline)
+    with generator(options.seconds, options.deadline) as load:
         record: Figures = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
             "rounds": options.rounds,
-            "null_refusal": null_refusal(generator, samples[0]),
+            "null_refusal": null_refusal(load, samples[0]),
             "models": [],
         }
         with convserve(options.store) as server:
             for sample in samples:
-                record["models"].append(measure(generator, server, sample, options.rounds))
+                record["models"].append(measure(load, server, sample, options.rounds))
     (options.out / "overload.json").write_text(json.dumps(record, indent=1))
     plot(record, options.out / "overload.png")
-    (options.out / "README.md").write_text(page(record, generator))
-    print(page(record, generator))
+    (options.out / "README.md").write_text(page(record, load))
+    print(page(record, load))
 
 
 if __name__ == "__main__":

@@ -27,15 +27,18 @@ def read_store(store: Path, max_bytes: int) -> dict[str, list[Sample]]:
     """
     found: dict[str, list[Sample]] = defaultdict(list)
     for name in json.loads((store / "store.json").read_text())["default"]:
-        directory = latest_version(store / name)
-        manifest = json.loads((directory / "manifest.json").read_text())
-        samples = list(_read_goldens(directory, manifest))
-        found[manifest["preprocess"]["modality"]] += [
-            s for s in samples if len(s.body) <= max_bytes
-        ]
+        manifest = json.loads((latest_version(store / name) / "manifest.json").read_text())
+        found[manifest["preprocess"]["modality"]] += read_model(store / name, max_bytes)
     if not any(found.values()):
         raise ValueError(f"{store} has no golden of at most {max_bytes} bytes: raise --max-bytes")
     return {modality: samples for modality, samples in found.items() if samples}
+
+
+def read_model(artifact: Path, max_bytes: int) -> list[Sample]:
+    """Return the samples of at most ``max_bytes`` of an artifact's latest version."""
+    directory = latest_version(artifact)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    return [s for s in _read_goldens(directory, manifest) if len(s.body) <= max_bytes]
 
 
 def said(prediction: dict[str, Any]) -> str:

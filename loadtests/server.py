@@ -1,12 +1,13 @@
 """A `convserve serve` of its own for a measurement, and the CPU that it used."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,31 @@ class Server:
 
 
 @contextmanager
-def convserve(store: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serve `store` until the block ends; it is ready and has measured its models by then."""
-    command = [sys.executable, "-m", "convserve.cli", "serve"]
+def convserve(
+    store: Path,
+    environment: Mapping[str, str] | None = None,
+    enter: Sequence[str] = (),
+    module: Sequence[str] = ("convserve.cli", "serve"),
+) -> Iterator[Server]:
+    """Serve `store` until the block ends; it is ready and has measured its models by then.
+
+    `enter` is a command that runs the rest of its line, `module` what serves in place of convserve.
+    """
+    command = [*enter, sys.executable, "-m", *module]
     with _process(command, {"CONVSERVE_STORE": str(store), **(environment or {})}) as server:
         time.sleep(5)  # its own measurements after ready, which take turns with requests
+        yield server
+
+
+@contextmanager
+def naive(artifact: Path, threads: int, enter: Sequence[str] = ()) -> Iterator[Server]:
+    """Serve an image classifier as `loadtests.peers.naive` does."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    graph = artifact / manifest["graphs"]["predict"]["file"]
+    side, labels = manifest["inputs"][0]["shape"][1], manifest["postprocess"]["labels"]
+    facts = [str(graph), str(side), ",".join(labels), str(threads)]
+    command = [*enter, sys.executable, "-m", "loadtests.peers.naive", *facts]
+    with _process(command, {}) as server:
         yield server
 
 
@@ -50,7 +71,7 @@ def refuser() -> Iterator[Server]:
 
 
 @contextmanager
-def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[Server]:
+def _process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
     port = _free_port()
     env = {**os.environ, "CONVSERVE_PORT": str(port), "CONVSERVE_LOG_LEVEL": "warning"}
     with subprocess.Popen(command, env={**env, **environment}) as process:

@@ -1,7 +1,8 @@
-// Open-loop HTTP/1.1 load on loopback: Poisson arrivals, latency counted from the scheduled
-// arrival. usage: openloop PORT PATH CONTENT_TYPE BODYFILE RATE SECONDS DEADLINE_MS [SEED]
-// [EXTRA_HEADER] Prints one JSON line. A request that finds no idle connection opens one (up to
-// MAXC), else waits in the client's own list.
+// HTTP/1.1 load on loopback. usage: generator PORT PATH CONTENT_TYPE BODYFILE RATE SECONDS
+// DEADLINE_MS [SEED] [EXTRA_HEADER] Prints one JSON line.
+// RATE > 0: open loop, Poisson arrivals, latency counted from the scheduled arrival. A request that
+// finds no idle connection opens one (up to MAXC), else waits in the client's own list.
+// RATE < 0: closed loop, -RATE users who ask again as soon as they are answered.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,7 +38,9 @@ static double *pend;
 static long ph, pt, pcap;
 static double *lat;
 static int *code;
-static long nd, broken, dcap;
+static long nd, broken, dcap, sched;
+static int closed;
+static double stop;
 static void arm(int i, uint32_t ev) {
   struct epoll_event e = {.events = ev, .data.u32 = i};
   epoll_ctl(ep, EPOLL_CTL_MOD, c[i].fd, &e);
@@ -67,6 +70,10 @@ static void done(int i, int status, int keep) {
     c[i].fd = -1;
   }
   idle[nidle++] = i;
+  if (closed && now() < stop && sched < pcap) {
+    pend[pt++] = now();
+    sched++;
+  }
 }
 static void push(int i) {
   while (c[i].sent < reqlen) {
@@ -138,7 +145,7 @@ static int cmp(const void *a, const void *b) {
 }
 int main(int n, char **a) {
   if (n < 8)
-    return fprintf(stderr, "usage: openloop PORT PATH CONTENT_TYPE BODYFILE RATE SECONDS "
+    return fprintf(stderr, "usage: generator PORT PATH CONTENT_TYPE BODYFILE RATE SECONDS "
                            "DEADLINE_MS [SEED] [HEADER]\n"),
            2;
   FILE *f = fopen(a[4], "rb");
@@ -158,16 +165,19 @@ int main(int n, char **a) {
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   c = calloc(MAXC, sizeof *c);
   ep = epoll_create1(0);
-  dcap = pcap = rate * secs * 1.5 + 1000;
+  closed = rate < 0 ? -rate : 0;
+  dcap = pcap = (closed ? 20000 : rate) * secs * 1.5 + 1000;
   lat = malloc(8 * dcap);
   code = malloc(4 * dcap);
   pend = malloc(8 * pcap);
   double t = now(), begin = t, next = t;
-  long sched = 0;
+  stop = begin + secs;
+  for (; closed && sched < closed; sched++)
+    pend[pt++] = begin;
   struct epoll_event ev[256];
   while (now() < begin + secs || (nd < sched && now() < begin + secs + 3 * dl + 2)) {
     double w = now();
-    while (next <= w && next < begin + secs) {
+    while (!closed && next <= w && next < begin + secs) {
       if (sched < pcap) {
         pend[pt++] = next;
         sched++;
@@ -176,7 +186,7 @@ int main(int n, char **a) {
     }
     while (ph < pt && start(pend[ph]))
       ph++;
-    double wait = next < begin + secs ? next - now() : 5e-3;
+    double wait = !closed && next < begin + secs ? next - now() : 5e-3;
     if (wait < 0)
       wait = 0;
     if (wait > 5e-3)
@@ -229,10 +239,10 @@ int main(int n, char **a) {
   double cpu =
       ru.ru_utime.tv_sec + ru.ru_stime.tv_sec + (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1e-6;
   printf("{\"rate\":%.0f,\"sent\":%ld,\"answered\":%ld,\"ok\":%ld,\"goodput_rps\":%.1f,\"ok_p50_"
-         "ms\":%.1f,\"ok_p99_ms\":%.1f,\"429\":%ld,\"503\":%ld,\"504\":%ld,\"5xx\":%ld,\"other\":%"
+         "ms\":%.3f,\"ok_p95_ms\":%.3f,\"ok_p99_ms\":%.3f,\"429\":%ld,\"503\":%ld,\"504\":%ld,\"5xx\":%ld,\"other\":%"
          "ld,\"refused_p50_ms\":%.1f,\"refused_p99_ms\":%.1f,\"broken\":%ld,\"unanswered\":%ld,"
          "\"connections\":%d,\"generator_cores\":%.2f}\n",
-         rate, sched, nd, ok, good / secs, P(ol, no, .5), P(ol, no, .99), s429, s503, s504, s5, oth,
+         rate, sched, nd, ok, good / secs, P(ol, no, .5), P(ol, no, .95), P(ol, no, .99), s429, s503, s504, s5, oth,
          P(rl, nr, .5), P(rl, nr, .99), broken, sched - nd, nc, cpu / secs);
   return 0;
 }

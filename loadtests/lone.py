@@ -1,0 +1,119 @@
+"""What a lone request costs: `python -m loadtests.lone MODEL … [--out DIR]`.
+
+For each classifier, turn about in one run: bare ONNX Runtime (one thread, no spinning, the input
+ready), the same request to a null net of equal preprocessing (`loadtests.nulls`: HTTP, decoding,
+answer), and to the model. The median of the last may exceed the sum of the medians of the first
+two by 5 % or 0.2 ms, whichever is more. Exit status 1 if one exceeds that.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from argparse import ArgumentParser
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from convserve.artifact import load_artifact
+from convserve.preprocess import build
+from convserve.settings import Settings
+from loadtests.generator import Generator, generator
+from loadtests.nulls import null
+from loadtests.samples import Sample, latest_version, read_model
+from loadtests.server import Server, convserve
+
+SHARE, LEAST = 0.05, 0.2  # ms
+Row = dict[str, Any]
+
+
+def main() -> int:
+    """Measure, print a table, write it."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--store", type=Path, default=Path("models/store"))
+    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each, in each round")
+    asked = parser.parse_args()
+    rows = []
+    for model in asked.models:
+        with tempfile.TemporaryDirectory() as scratch, generator(asked.seconds, 10_000) as load:
+            rows.append(measure(asked.store / model, Path(scratch), load, asked.rounds))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "lone.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (asked.out / "lone.md").write_text(page(rows))
+    print(page(rows))
+    return int(any(row["lone"] > row["bar"] for row in rows))
+
+
+def measure(artifact: Path, store: Path, load: Generator, rounds: int) -> Row:
+    """Return the medians in milliseconds."""
+    newest = latest_version(artifact)
+    shutil.copytree(newest, store / artifact.name / newest.name)
+    models = [artifact.name, null(newest, store)]
+    (store / "store.json").write_text(json.dumps({"default": models}))
+    real, empty = (read_model(store / model, 65536)[0] for model in models)
+    bare = Bare(newest, real)
+    found: dict[str, list[float]] = {"bare": [], "null": [], "lone": []}
+    with convserve(store) as server:
+        for _ in range(rounds):
+            found["bare"].append(bare.median(load.seconds))
+            found["null"].append(_lone(load, server, empty))
+            found["lone"].append(_lone(load, server, real))
+    row: Row = {name: median(values) for name, values in found.items()}
+    floor = row["bare"] + row["null"]
+    return {"model": artifact.name, **row, "bar": floor + max(LEAST, SHARE * floor)}
+
+
+def _lone(load: Generator, server: Server, sample: Sample) -> float:
+    taken: float = load.loop(server, sample, users=1)["ok_p50_ms"]
+    return taken
+
+
+class Bare:
+    """The graph in plain ONNX Runtime, with the sample as its input."""
+
+    def __init__(self, path: Path, sample: Sample) -> None:
+        artifact = load_artifact(path)
+        prepared = build(artifact.manifest, Settings()).peek(sample.body).finish()
+        self._inputs = {name: np.stack([array]) for name, array in prepared.inputs.items()}
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(
+            artifact.graph, options, providers=["CPUExecutionProvider"]
+        )
+
+    def median(self, seconds: float) -> float:
+        """Run for so long on a thread of its own; return milliseconds."""
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self._median, seconds).result()
+
+    def _median(self, seconds: float) -> float:
+        end, taken = perf_counter() + seconds, []
+        while (started := perf_counter()) < end:
+            self._session.run(None, self._inputs)
+            taken.append(perf_counter() - started)
+        return 1e3 * median(taken)
+
+
+def page(rows: list[Row]) -> str:
+    """Return the table."""
+    lines = [
+        "| model | bare run | HTTP, decoding, answer | both, and the allowance | lone request |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = " | ".join(f"{row[name]:.2f} ms" for name in ("bare", "null", "bar", "lone"))
+        lines.append(f"| `{row['model']}` | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
