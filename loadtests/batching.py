@@ -22,6 +22,7 @@ from loadtests.samples import Sample, read_model
 from loadtests.server import Server, convserve
 
 SIZE, SECONDS = 8, 0.010
+TOLERANCE = 0.9  # timers may ring a little early
 USERS = (1, 8, 32)
 LEAST = 0.95
 RULES = ("ours", "fixed")
@@ -41,7 +42,7 @@ class FixedBatcher(Batcher[P, R]):
             self._since = math.inf
         elif self._since == math.inf:
             self._wait_on()
-        if waiting >= SIZE or monotonic() - self._since >= SECONDS:
+        if waiting >= SIZE or monotonic() - self._since >= TOLERANCE * SECONDS:
             super()._dispatch()
             if len(self._waiting) < waiting:
                 self._wait_on()
