@@ -22,6 +22,8 @@ HELM := .venv/helm
 CLIENTS := tritonclient perf_analyzer
 RAY := .venv/ray
 FUZZER := schemathesis
+PEERS := mosec litserve
+MODELS ?= all_cnn_cifar10
 # So many examples of each operation.
 EXAMPLES ?= 200
 PIP := -m pip --disable-pip-version-check --quiet
@@ -86,6 +88,10 @@ chaos: $(DEV)/.installed ## 20,000 requests of clients that leave, stall, lie an
 .PHONY: conformance
 conformance: $(DEV)/.installed $(CLIENTS:%=.venv/%/.installed) ## clients that others wrote ask the service (Debian, x86-64)
 	$(DEV)/bin/python -m pytest -m conformance -s --durations=0 tests/conformance
+
+.PHONY: bench
+bench: $(DEV)/.installed $(PEERS:%=.venv/%/.installed) ## bare ONNX Runtime, this service and its peers on the same cores: MODELS=…
+	$(DEV)/bin/python -m loadtests.bench $(MODELS) --peers
 
 .PHONY: schemathesis
 schemathesis: $(DEV)/.installed .venv/$(FUZZER)/.installed ## what OpenAPI describes, and what it excludes, EXAMPLES=200 of each operation
@@ -161,7 +167,7 @@ $(RAY)/.installed: requirements/ray.txt pyproject.toml
 	cd $@ && { apt-get -qq download libb64-0d || { apt-get -qq update && apt-get -qq download libb64-0d; }; }
 	dpkg --extract $@/libb64-0d_*.deb $@
 
-$(patsubst %,.venv/%/.installed,$(CLIENTS) $(FUZZER)): .venv/%/.installed: requirements/%.txt
+$(patsubst %,.venv/%/.installed,$(CLIENTS) $(FUZZER) $(PEERS)): .venv/%/.installed: requirements/%.txt
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python $(PIP) install --require-hashes -r $<
 	@touch $@

@@ -42,7 +42,7 @@ class Generator:
         with tempfile.NamedTemporaryFile() as body:
             body.write(sample.body)
             body.flush()
-            path = f"/v1/models/{sample.model}/predict"
+            path = server.path.format(model=sample.model)
             target = [str(server.port), path, sample.media_type, body.name]
             before = server.cpu_seconds()
             said = subprocess.run(

@@ -11,18 +11,11 @@ import shutil
 import sys
 import tempfile
 from argparse import ArgumentParser
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
-
-from convserve.artifact import load_artifact
-from convserve.preprocess import build
-from convserve.settings import Settings
+from loadtests.bare import Bare
 from loadtests.generator import Generator, generator
 from loadtests.nulls import null
 from loadtests.samples import Sample, latest_version, read_model
@@ -74,33 +67,6 @@ def measure(artifact: Path, store: Path, load: Generator, rounds: int) -> Row:
 def _lone(load: Generator, server: Server, sample: Sample) -> float:
     taken: float = load.loop(server, sample, users=1)["ok_p50_ms"]
     return taken
-
-
-class Bare:
-    """The graph in plain ONNX Runtime, with the sample as its input."""
-
-    def __init__(self, path: Path, sample: Sample) -> None:
-        artifact = load_artifact(path)
-        prepared = build(artifact.manifest, Settings()).peek(sample.body).finish()
-        self._inputs = {name: np.stack([array]) for name, array in prepared.inputs.items()}
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(
-            artifact.graph, options, providers=["CPUExecutionProvider"]
-        )
-
-    def median(self, seconds: float) -> float:
-        """Run for so long on a thread of its own; return milliseconds."""
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(self._median, seconds).result()
-
-    def _median(self, seconds: float) -> float:
-        end, taken = perf_counter() + seconds, []
-        while (started := perf_counter()) < end:
-            self._session.run(None, self._inputs)
-            taken.append(perf_counter() - started)
-        return 1e3 * median(taken)
 
 
 def page(rows: list[Row]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from loadtests.generator import Figures, Generator, generator
 from loadtests.samples import Sample, latest_version, read_model
-from loadtests.server import Server, convserve, naive
+from loadtests.server import Server, convserve, peer
 
 PERIOD = 100_000  # µs, the kernel's own
 V1, V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
@@ -74,7 +74,7 @@ def serving(name: str, store: Path, sample: Sample, group: Path) -> Iterator[Ser
             yield server
     else:
         threads = HOST if name == SERVERS[2] else 0
-        with naive(latest_version(store / sample.model), threads, enter) as server:
+        with peer("naive", latest_version(store / sample.model), threads, enter) as server:
             yield server
 
 

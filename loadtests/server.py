@@ -13,19 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+ENVIRONMENTS = Path(".venv").absolute()
+PEERS = {
+    "naive": ("naive", sys.executable, "/predict", "/ready"),
+    "mosec": ("mosec_server", str(ENVIRONMENTS / "mosec/bin/python"), "/inference", "/"),
+    "litserve": (
+        "litserve_server",
+        str(ENVIRONMENTS / "litserve/bin/python"),
+        "/predict",
+        "/health",
+    ),
+}
+"""Peer → its module, what runs it, where it takes pictures, and where it says that it is up."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server process on a loopback port."""
+    """A server process, with those that it started, on a loopback port."""
 
     pid: int
     port: int
+    path: str = "/v1/models/{model}/predict"
+    ready: str = "/readyz"
 
     def cpu_seconds(self) -> float:
-        """Return user and system time that the process used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Return user and system time that all its processes used so far."""
+        return sum(_cpu_seconds(pid) for pid in _family(self.pid))
 
     def get(self, path: str) -> bytes:
         """Return the body at `path`; raises `OSError` if there is none."""
@@ -52,14 +65,18 @@ def convserve(
 
 
 @contextmanager
-def naive(artifact: Path, threads: int, enter: Sequence[str] = ()) -> Iterator[Server]:
-    """Serve an image classifier as `loadtests.peers.naive` does."""
+def peer(
+    name: str, artifact: Path, threads: int, enter: Sequence[str] = (), workers: int = 1
+) -> Iterator[Server]:
+    """Serve an image classifier as another server does, by its entry in `PEERS`."""
+    module, python, path, ready = PEERS[name]
     manifest = json.loads((artifact / "manifest.json").read_text())
     graph = artifact / manifest["graphs"]["predict"]["file"]
     side, labels = manifest["inputs"][0]["shape"][1], manifest["postprocess"]["labels"]
     facts = [str(graph), str(side), ",".join(labels), str(threads)]
-    command = [*enter, sys.executable, "-m", "loadtests.peers.naive", *facts]
-    with _process(command, {}) as server:
+    command = [*enter, python, "-m", f"loadtests.peers.{module}", *facts]
+    environment = {"WORKERS": str(workers), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with _process(command, environment, path, ready) as server:
         yield server
 
 
@@ -71,11 +88,16 @@ def refuser() -> Iterator[Server]:
 
 
 @contextmanager
-def _process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
+def _process(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    path: str = Server.path,
+    ready: str = Server.ready,
+) -> Iterator[Server]:
     port = _free_port()
     env = {**os.environ, "CONVSERVE_PORT": str(port), "CONVSERVE_LOG_LEVEL": "warning"}
     with subprocess.Popen(command, env={**env, **environment}) as process:
-        server = Server(process.pid, port)
+        server = Server(process.pid, port, path, ready)
         try:
             _await_ready(process, server)
             yield server
@@ -87,7 +109,7 @@ def _await_ready(process: subprocess.Popen[bytes], server: Server, seconds: floa
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
-            server.get("/readyz")
+            server.get(server.ready)
             return
         except OSError:
             time.sleep(0.1)
@@ -98,3 +120,17 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def _family(pid: int) -> list[int]:
+    """Return the process and all that descend from it."""
+    family = [pid]
+    for member in family:  # grows while it is walked through
+        children = Path(f"/proc/{member}/task").glob("*/children")
+        family += [int(child) for file in children for child in file.read_text().split()]
+    return family
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

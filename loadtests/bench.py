@@ -1,0 +1,197 @@
+"""The serving tax: `python -m loadtests.bench MODEL … [--peers]` (`make bench` builds the peers).
+
+For each image classifier, in rounds that take turns in one run: bare ONNX Runtime with its best
+batch size, side by side on one thread per core (the limit), then closed loops of 1, 16, 64 and 256
+users against convserve, against a null net behind convserve, and against the peers. All servers
+decode the same PNG. CPU is counted over all of a server's processes.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # before pyplot: there is no screen
+
+import matplotlib.pyplot as plt
+
+from loadtests.bare import Bare
+from loadtests.generator import Figures, Generator, generator
+from loadtests.nulls import null
+from loadtests.samples import Sample, latest_version, read_model
+from loadtests.server import PEERS, Server, convserve, peer
+
+USERS = (1, 16, 64, 256)
+SIZES = (1, 8, 32)
+OURS, NULL = "convserve", "null net"
+NAIVE = "naive"
+FORM = (
+    b'--form\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n'
+    b"Content-Type: image/png\r\n\r\n%b\r\n--form--\r\n"
+)
+
+
+def main() -> int:
+    """Measure and write the record."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--store", type=Path, default=Path("models/store"))
+    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each, in each round")
+    parser.add_argument("--peers", action="store_true", help="measure the peers as well")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with generator(asked.seconds, 10_000) as load:
+        measured = [
+            measure(asked.store / model, load, asked.rounds, asked.peers) for model in asked.models
+        ]
+    record: Figures = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "rounds": asked.rounds,
+        "seconds": asked.seconds,
+        "models": measured,
+    }
+    (asked.out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
+    (asked.out / "README.md").write_text(page(record))
+    plot(record, asked.out / "bench.png")
+    print(page(record))
+    return 0
+
+
+def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figures:
+    """Return medians over the rounds: the limit's, and every server's by users."""
+    newest = latest_version(artifact)
+    sample = read_model(artifact, 65536)[0]
+    bare = Bare(newest, sample)
+    limits: list[Figures] = []
+    found: dict[tuple[str, int], list[Figures]] = {}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        store = Path(scratch)
+        shutil.copytree(newest, store / artifact.name / newest.name)
+        empty = replace(sample, model=null(newest, store))
+        (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
+        ours = stack.enter_context(convserve(store))
+        asked: dict[str, tuple[Server, Sample]] = {OURS: (ours, sample), NULL: (ours, empty)}
+        form = replace(
+            sample, media_type="multipart/form-data; boundary=form", body=FORM % sample.body
+        )
+        for name in PEERS if peers else [NAIVE]:
+            server = stack.enter_context(peer(name, newest, threads=1, workers=2))
+            asked[name] = (server, form if name == "litserve" else sample)
+        for _ in range(rounds):
+            limits.append(bare.limit(SIZES, load.seconds))
+            for users in USERS:
+                for name, (server, what) in asked.items():
+                    step = load.loop(server, what, users)
+                    found.setdefault((name, users), []).append(step)
+    limit = {name: median(one[name] for one in limits) for name in limits[0]}
+    return {
+        "model": sample.model,
+        "limit": limit,
+        "steps": [
+            {"server": name, "users": users, **summary(steps, limit)}
+            for (name, users), steps in found.items()
+        ],
+    }
+
+
+def summary(steps: list[Figures], limit: Figures) -> Figures:
+    """Return medians: CPU (µs) per answer and answers/s, also over the limit's, and latencies."""
+    cpu = median(1e6 * step["server_cpu"] / max(1, step["ok"]) for step in steps)
+    rate = median(step["goodput_rps"] for step in steps)
+    return {
+        "cpu": cpu,
+        "tax": cpu / limit["cpu"],
+        "rate": rate,
+        "share": rate / limit["rate"],
+        "p50": median(step["ok_p50_ms"] for step in steps),
+        "p99": median(step["ok_p99_ms"] for step in steps),
+        "failed": sum(step["answered"] - step["ok"] for step in steps),
+    }
+
+
+def page(record: Figures) -> str:
+    """Return the Markdown of a record."""
+    lines = [
+        "# The serving tax",
+        "",
+        f"`python -m loadtests.bench`, {record['date']}, {record['machine']}; medians of "
+        f"{record['rounds']} rounds of {record['seconds']:g} s that took turns. The limit is bare "
+        "ONNX Runtime, one thread per core, its best batch size. The generator (C) has the same "
+        "cores.",
+        "",
+        "![CPU per answer and answers per second](bench.png)",
+    ]
+    for measured in record["models"]:
+        limit = measured["limit"]
+        lines += [
+            "",
+            f"## {measured['model']}",
+            "",
+            f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.",
+            "",
+            "| server | users | answers/s | of the limit | CPU µs / answer | over the limit's "
+            "| p50 ms | p99 ms | failed |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *rows(measured),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def rows(measured: Figures) -> Iterator[str]:
+    """Yield the table's lines; a null net has no limit."""
+    for step in sorted(measured["steps"], key=lambda step: step["server"]):
+        known = step["server"] != NULL
+        share = f"{step['share']:.2f}" if known else "–"
+        tax = f"{step['tax']:.2f}" if known else "–"
+        yield (
+            f"| {step['server']} | {step['users']} | {step['rate']:.0f} | {share} "
+            f"| {step['cpu']:.0f} | {tax} | {step['p50']:.1f} | {step['p99']:.1f} "
+            f"| {step['failed']} |"
+        )
+
+
+def plot(record: Figures, path: Path) -> None:
+    """Draw CPU per answer, and answers per second, over users."""
+    models = record["models"]
+    figure, axes = plt.subplots(
+        len(models), 2, figsize=(10, 4 * len(models)), layout="constrained", squeeze=False
+    )
+    for (left, right), measured in zip(axes, models, strict=True):
+        names = dict.fromkeys(step["server"] for step in measured["steps"])
+        for axis, what, label in (
+            (left, "cpu", "CPU µs per answer"),
+            (right, "rate", "answers per second"),
+        ):
+            for name in [name for name in names if name != NULL]:
+                steps = [step for step in measured["steps"] if step["server"] == name]
+                axis.plot(
+                    [step["users"] for step in steps],
+                    [step[what] for step in steps],
+                    "o-",
+                    label=name,
+                )
+            axis.axhline(measured["limit"][what], color="0.5", linestyle=":", label="limit")
+            axis.set(xlabel="users", ylabel=label, xscale="log", title=measured["model"])
+            axis.set_ylim(bottom=0)
+            axis.grid(color="0.9")
+        left.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
