@@ -1,30 +1,25 @@
-"""Bare ONNX Runtime with an artifact's graph: the limit that servers are held against."""
+"""Bare ONNX Runtime: the limit that servers are held against."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from time import perf_counter, thread_time
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from convserve.artifact import load_artifact
-from convserve.preprocess import build
-from convserve.settings import Settings
 from loadtests.generator import Figures
-from loadtests.samples import Sample
 
 
 class Bare:
-    """The graph on one thread, without spinning, its input ready."""
+    """A graph on one thread, without spinning; its inputs, without a batch axis, are ready."""
 
-    def __init__(self, path: Path, sample: Sample) -> None:
-        artifact = load_artifact(path)
-        prepared = build(artifact.manifest, Settings()).peek(sample.body).finish()
-        self._inputs = prepared.inputs
-        self._graph = artifact.graph
+    def __init__(self, graph: Path, inputs: Mapping[str, NDArray[Any]]) -> None:
+        self._graph, self._inputs = graph, inputs
         self._session = self._new_session()
 
     def median(self, seconds: float) -> float:

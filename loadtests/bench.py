@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 from loadtests.bare import Bare
 from loadtests.generator import Figures, Generator, generator
 from loadtests.nulls import null
+from loadtests.peers.classifier import decode
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import PEERS, Server, convserve, peer
 
@@ -75,7 +76,10 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
     """Return medians over the rounds: the limit's, and every server's by users."""
     newest = latest_version(artifact)
     sample = read_model(artifact, 65536)[0]
-    bare = Bare(newest, sample)
+    facts = json.loads((newest / "manifest.json").read_text())
+    (entrance,) = facts["inputs"]
+    picture = decode(sample.body, entrance["shape"][1])
+    bare = Bare(newest / facts["graphs"]["predict"]["file"], {entrance["name"]: picture})
     limits: list[Figures] = []
     found: dict[tuple[str, int], list[Figures]] = {}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

@@ -10,6 +10,11 @@ import onnxruntime as ort
 from PIL import Image
 
 
+def decode(body: bytes, side: int) -> Any:
+    """Return uint8 [side, side, 3]."""
+    return np.asarray(Image.open(BytesIO(body)).convert("RGB").resize((side, side)))
+
+
 class Classifier:
     """Encoded pictures → probabilities by label, as the command line says."""
 
@@ -23,8 +28,7 @@ class Classifier:
 
     def decode(self, body: bytes) -> Any:
         """Return uint8 [SIDE, SIDE, 3]."""
-        picture = Image.open(BytesIO(body)).convert("RGB")
-        return np.asarray(picture.resize((self._side, self._side)))
+        return decode(body, self._side)
 
     def classify(self, pictures: Sequence[Any]) -> list[dict[str, float]]:
         """Return the probability of every label, for each picture."""

@@ -6,7 +6,7 @@ import pytest
 
 from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop
-from loadtests.batching import SECONDS, SIZE, FixedBatcher
+from tests.measurements.batching import SECONDS, SIZE, FixedBatcher
 from tests.unit.service.batching import Flag
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""What a lone request costs: `python -m loadtests.lone MODEL … [--out DIR]`.
+"""What a lone request costs: `python -m tests.measurements.lone MODEL … [--out DIR]`.
 
 For each classifier, turn about in one run: bare ONNX Runtime (one thread, no spinning, the input
 ready), the same request to a null net of equal preprocessing (`loadtests.nulls`: HTTP, decoding,
@@ -15,6 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from convserve.artifact import load_artifact
+from convserve.preprocess import build
+from convserve.settings import Settings
 from loadtests.bare import Bare
 from loadtests.generator import Generator, generator
 from loadtests.nulls import null
@@ -52,7 +55,9 @@ def measure(artifact: Path, store: Path, load: Generator, rounds: int) -> Row:
     models = [artifact.name, null(newest, store)]
     (store / "store.json").write_text(json.dumps({"default": models}))
     real, empty = (read_model(store / model, 65536)[0] for model in models)
-    bare = Bare(newest, real)
+    known = load_artifact(newest)
+    prepared = build(known.manifest, Settings()).peek(real.body).finish()
+    bare = Bare(known.graph, prepared.inputs)
     found: dict[str, list[float]] = {"bare": [], "null": [], "lone": []}
     with convserve(store) as server:
         for _ in range(rounds):

@@ -1,4 +1,6 @@
-"""Is work-conserving batching better than a fixed wait? `python -m loadtests.batching MODEL …`.
+"""Is work-conserving batching better than a fixed wait?
+
+    python -m tests.measurements.batching MODEL …
 
 The same service twice, the second time with the rule that most servers come with: a batch starts
 when 8 wait, or when the first of them has waited for 10 ms. Closed loops, turn about in one run.
@@ -75,7 +77,9 @@ def main() -> int:
     with (
         generator(asked.seconds, 10_000) as load,
         convserve(asked.store, environment) as ours,
-        convserve(asked.store, environment, module=("loadtests.batching", "serve")) as other,
+        convserve(
+            asked.store, environment, module=("tests.measurements.batching", "serve")
+        ) as other,
     ):
         servers = dict(zip(RULES, (ours, other), strict=True))
         samples = [read_model(asked.store / model, 65536)[0] for model in asked.models]
