@@ -111,9 +111,10 @@ def main() -> None:
         lines += _rows(name, one)
     print("\n".join(lines))
     RECORDS.mkdir(exist_ok=True)
-    told = f"`python -m tests.measurements.explanations`\n\n{__doc__.partition('Prints')[0]}"
-    told = told.replace("    python -m tests.measurements.explanations [ARTIFACT …]\n\n", "")
-    page = ["# Explanations", told, *lines, "", "![deletion curves](explanations.png)", ""]
+    told = (__doc__ or "").partition("Prints")[0].split("\n\n", 2)
+    command = f"`python -m tests.measurements.explanations {' '.join(names)}`"
+    page = ["# Explanations", "", f"{command}: {told[0]}", "", told[2].strip(), "", *lines]
+    page += ["", "![deletion curves](explanations.png)", ""]
     (RECORDS / "explanations.md").write_text("\n".join(page), encoding="utf-8")
     _plot(found).savefig(RECORDS / "explanations.png", dpi=90)
 
