@@ -511,18 +511,28 @@ def _needed(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _check_reading(root: Path, graph: Graph, manifest: Manifest) -> None:
     """Refuse a graph that names a file beside it which no checked digest covers.
 
-    ONNX Runtime reads such external data; where they are is a plain string in the graph.
+    ONNX Runtime reads such external data. Where they are is a string in the graph, as every string
+    behind its length: a name that only ends like a file's is not meant.
     """
     covered = {*SIGNED, graph.file, *(name for name, _ in _needed(manifest))}
     beside = {file for file in root.rglob("*") if file.is_symlink() or not file.is_dir()}
     strange = sorted(file for file in beside if file.relative_to(root).as_posix() not in covered)
     content = _read(root / graph.file) if strange else b""
     for file in strange:
-        if file.name.encode() in content:
+        name = file.name.encode()
+        if any(start + name in content for start in (_length(name), b"/")):
             raise InvalidArtifact(
                 f"{root / graph.file} names {file}, which has no digest in the manifest",
                 "export the graph with its weights inside (external_data=False)",
             )
+
+
+def _length(string: bytes) -> bytes:
+    """Return the last byte of its length as Protocol Buffers write it, seven bits a byte."""
+    length = len(string)
+    while length > 127:
+        length >>= 7
+    return bytes([length])
 
 
 def _check_digest(root: Path, name: str, digest: str) -> None:
