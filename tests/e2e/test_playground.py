@@ -158,6 +158,7 @@ def test_a_file_is_dropped(page: Page) -> None:
 
 
 def test_a_file_is_pasted(page: Page) -> None:
+    expect(page.get_by_text("Drop or paste a picture here")).to_be_visible()
     page.evaluate(
         """bytes => {
             const clipboardData = new DataTransfer();
