@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,12 @@ def _process(
             _await_ready(process, server)
             yield server
         finally:
+            family = _family(process.pid)
             process.terminate()
+            process.wait()
+            for pid in family[1:]:  # what did not end with its parent
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _await_ready(process: subprocess.Popen[bytes], server: Server, seconds: float = 60) -> None:

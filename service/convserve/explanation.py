@@ -24,11 +24,7 @@ WORD = re.compile(r"\S+")
 SHOWN = 256  # pixels that the shorter side of an overlay has at least
 FOR, AGAINST = (255, 40, 0), (0, 80, 255)  # red speaks for the label, blue against it
 OPACITY = 0.7
-MAPS, SIDE, COLUMNS = (
-    64,
-    64,
-    16,
-)  # of a layer are shown at most so many, so large, in so many columns
+MAPS, SIDE, COLUMNS = 64, 64, 16  # of a layer: at most so many, so large, in so many columns
 
 
 def windows(height: int, width: int, most: int) -> list[Window]:

@@ -70,7 +70,7 @@ async def _row(model: ServedModel, file: Path, top_k: int) -> Row:
         with UNLIMITED.hold() as hold:
             data = await asyncio.to_thread(file.read_bytes)
             prepared = await model.prepare(data, trace, hold)
-        answer = await model.infer(prepared, trace, top_k=top_k, deadline=None)
+        answer = await model.infer(prepared, trace, top_k=top_k)
     except (ConvserveError, OSError) as error:
         return {"file": str(file), "error": str(error)}
     return {"file": str(file)} | answer

@@ -248,7 +248,7 @@ class ServedModel:
         trace: Trace,
         *,
         top_k: int | None,
-        deadline: float | None,
+        deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
     ) -> dict[str, object]:
         """Return the answer for one input, by `deadline` (seconds of the loop's clock).
@@ -259,9 +259,8 @@ class ServedModel:
         started = perf_counter()
         answer = partial(self._postprocess.answer, outputs, top_k)
         if self._postprocess.searches(top_k):
-            end = math.inf if deadline is None else deadline
             with self.refusals():
-                value = await self._on_thread(self._searching, answer, end)
+                value = await self._on_thread(self._searching, answer, deadline)
         else:
             value = answer()
         trace.span("post", perf_counter() - started)
@@ -272,7 +271,7 @@ class ServedModel:
         inputs: Arrays,
         trace: Trace,
         *,
-        deadline: float | None,
+        deadline: float = math.inf,
         priority: Priority = Priority.NORMAL,
     ) -> Arrays:
         """Return the graph's outputs for one input, neither with a batch axis; see `infer`."""
@@ -286,7 +285,7 @@ class ServedModel:
         return answer.value
 
     async def explain(
-        self, inputs: Arrays, method: str, target: int, trace: Trace, *, deadline: float | None
+        self, inputs: Arrays, method: str, target: int, trace: Trace, *, deadline: float = math.inf
     ) -> NDArray[Any]:
         """Return what `method`, one of `methods` with a graph, says of the label at `target`.
 
@@ -299,7 +298,7 @@ class ServedModel:
         return outputs[method]
 
     async def maps(
-        self, inputs: Arrays, trace: Trace, *, deadline: float | None
+        self, inputs: Arrays, trace: Trace, *, deadline: float = math.inf
     ) -> list[NDArray[Any]]:
         """Return what each convolution answers, [channels, H, W], in order; at low priority."""
         asked = inputs | {MAPS: np.empty(0)}  # in no batch with what has a target

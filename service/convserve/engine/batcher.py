@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.cpu import give_way
+from convserve.engine.decoders import CAUTION
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -33,7 +34,6 @@ from convserve.errors import (
 )
 
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
-CAUTION = 1.2  # what a prediction is multiplied by before a deadline is held against it
 
 logger = logging.getLogger(__name__)
 

@@ -63,8 +63,7 @@ class Desk:
 
         Who finds no other job here is never refused: a wrong prediction is mended by a job.
         """
-        if self.jobs >= self._capacity:
-            raise QueueFull(f"{self.jobs} {self._name} are waiting or being worked on")
+        self._check_room()
         if self.jobs and monotonic() + self.needed() > deadline:
             raise DeadlineUnmeetable(
                 f"{self._name} would take {self.needed():.3f} s, past the deadline",
@@ -77,8 +76,7 @@ class Desk:
         Raises QueueFull at once, DeadlineExceeded at the deadline: what has not begun by then,
         or whose caller left, never begins.
         """
-        if self.jobs >= self._capacity:
-            raise QueueFull(f"{self.jobs} {self._name} are waiting or being worked on")
+        self._check_room()
         self.jobs += 1
         try:
             async with asyncio.timeout_at(deadline):
@@ -89,6 +87,10 @@ class Desk:
             self.jobs -= 1
         self._seconds += SMOOTHING * (taken - self._seconds) if self._seconds else taken
         return result
+
+    def _check_room(self) -> None:
+        if self.jobs >= self._capacity:
+            raise QueueFull(f"{self.jobs} {self._name} are waiting or being worked on")
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:

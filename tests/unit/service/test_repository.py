@@ -51,7 +51,7 @@ async def test_default_models_are_ready_and_answer(pristine_store: Path) -> None
         encoded, trace = picture(40, 30), Trace("id")
         with repository.memory.hold() as hold:
             prepared = await model.prepare(encoded, trace, hold)
-        answer = await model.infer(prepared, trace, top_k=4, deadline=None)
+        answer = await model.infer(prepared, trace, top_k=4)
         expected = dict(zip(IMAGE_LABELS, image_probabilities(encoded).tolist(), strict=True))
         top = answer["top"]
         assert isinstance(top, list)
@@ -287,7 +287,7 @@ async def test_who_uses_a_model_that_is_unloaded_may_finish(store: Path, memory:
             while repository.versions(TEXT)[-1].state == "ready":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             prepared = await first.prepare(b"Goal!", trace, hold)
-            answer = await first.infer(prepared, trace, top_k=None, deadline=None)
+            answer = await first.infer(prepared, trace, top_k=None)
             assert answer["label"]
         assert (await second).version == "2"
         assert not hasattr(first._session, "_session")  # the graph is gone
@@ -305,7 +305,7 @@ async def test_users_of_all_models_at_once_are_all_served(store: Path, memory: M
                 trace = Trace("id")
                 with model.in_use(), repository.memory.hold() as hold:
                     prepared = await model.prepare(b"Goal!", trace, hold)
-                    await model.infer(prepared, trace, top_k=None, deadline=None)
+                    await model.infer(prepared, trace, top_k=None)
                 return model.version
 
     async with crowded(store, memory, budget=300) as repository:
@@ -380,7 +380,7 @@ async def answers(model: ServedModel) -> list[object]:
         trace = Trace("id")
         with model.in_use():
             prepared = await model.prepare(text.encode(), trace, UNLIMITED.hold().__enter__())
-            return await model.infer(prepared, trace, top_k=None, deadline=None)
+            return await model.infer(prepared, trace, top_k=None)
 
     return list(await asyncio.gather(*(ask(f"text {number}") for number in range(20))))
 

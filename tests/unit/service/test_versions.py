@@ -54,7 +54,7 @@ async def test_who_uses_the_old_one_finishes_with_it(store: Path) -> None:
             for model in (old, new):
                 with repository.memory.hold() as hold:
                     prepared = await model.prepare(b"goal", Trace("id"), hold)
-                assert await model.infer(prepared, Trace("id"), top_k=1, deadline=None)
+                assert await model.infer(prepared, Trace("id"), top_k=1)
         repository.check_ready()
 
 
@@ -172,7 +172,7 @@ async def test_reloading_under_load_fails_nobody(store: Path) -> None:
                 with model.in_use(), repository.memory.hold() as hold:
                     await asyncio.sleep(0)
                     prepared = await model.prepare(SLOW.encode(), Trace("id"), hold)
-                    await model.infer(prepared, Trace("id"), top_k=1, deadline=None)
+                    await model.infer(prepared, Trace("id"), top_k=1)
                 answers.append(model)
 
         async def another() -> None:
