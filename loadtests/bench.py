@@ -12,7 +12,6 @@ import platform
 import shutil
 import sys
 import tempfile
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,14 +28,20 @@ import matplotlib.pyplot as plt
 from loadtests.bare import Bare
 from loadtests.generator import Figures, Generator, generator
 from loadtests.nulls import null
+from loadtests.options import options
 from loadtests.peers.classifier import decode
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import PEERS, Server, convserve, peer
+from loadtests.table import markdown
 
 USERS = (1, 16, 64, 256)
 SIZES = (1, 8, 32)
 OURS, NULL = "convserve", "null net"
 NAIVE = "naive"
+HEAD = [
+    "server", "users", "answers/s", "of the limit", "CPU µs / answer", "over the limit's",
+    "p50 ms", "p99 ms", "failed",
+]  # fmt: skip
 FORM = (
     b'--form\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n'
     b"Content-Type: image/png\r\n\r\n%b\r\n--form--\r\n"
@@ -45,12 +50,8 @@ FORM = (
 
 def main() -> int:
     """Measure and write the record."""
-    parser = ArgumentParser(description=__doc__)
+    parser = options(__doc__, seconds=2.0, rounds=5)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--store", type=Path, default=Path("models/store"))
-    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each, in each round")
     parser.add_argument("--peers", action="store_true", help="measure the peers as well")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -147,25 +148,21 @@ def page(record: Figures) -> str:
             "",
             f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.",
             "",
-            "| server | users | answers/s | of the limit | CPU µs / answer | over the limit's "
-            "| p50 ms | p99 ms | failed |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *rows(measured),
+            markdown(HEAD, rows(measured)),
         ]
     return "\n".join(lines) + "\n"
 
 
-def rows(measured: Figures) -> Iterator[str]:
-    """Yield the table's lines; a null net has no limit."""
+def rows(measured: Figures) -> Iterator[list[str]]:
+    """Yield the table's cells; a null net has no limit."""
     for step in sorted(measured["steps"], key=lambda step: step["server"]):
         known = step["server"] != NULL
         share = f"{step['share']:.2f}" if known else "–"
         tax = f"{step['tax']:.2f}" if known else "–"
-        yield (
-            f"| {step['server']} | {step['users']} | {step['rate']:.0f} | {share} "
-            f"| {step['cpu']:.0f} | {tax} | {step['p50']:.1f} | {step['p99']:.1f} "
-            f"| {step['failed']} |"
-        )
+        rate, cpu = f"{step['rate']:.0f}", f"{step['cpu']:.0f}"
+        times = [f"{step['p50']:.1f}", f"{step['p99']:.1f}"]
+        who = [step["server"], str(step["users"])]
+        yield [*who, rate, share, cpu, tax, *times, str(step["failed"])]
 
 
 def plot(record: Figures, path: Path) -> None:

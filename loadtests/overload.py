@@ -10,7 +10,6 @@ where a null refusal is what `loadtests.refuser` needs on the same machine in th
 C compiler for the generator, which takes about a tenth of a core.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -26,8 +25,10 @@ mpl.use("Agg")  # before pyplot: there is no screen
 import matplotlib.pyplot as plt
 
 from loadtests.generator import Figures, Generator, generator
+from loadtests.options import options
 from loadtests.samples import Sample, read_store
 from loadtests.server import Server, convserve, refuser
+from loadtests.table import markdown
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 CLIMB = 1.25  # from one rate to the next
@@ -106,10 +107,10 @@ HEAD = [
 
 def page(record: Figures, load: Generator) -> str:
     """Return the Markdown of a record."""
-    lines = [HEAD, ["---"] * len(HEAD)]
-    for measured in record["models"]:
-        lines += rows(measured, record["null_refusal"], load)
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = (
+        row for measured in record["models"] for row in rows(measured, record["null_refusal"], load)
+    )
+    table = markdown(HEAD, lines)
     return f"""# Goodput under overload
 
 `python -m loadtests.overload`, {record["date"]}, {record["machine"]}. Deadline
@@ -146,31 +147,27 @@ def _bytes(sample: Sample) -> int:
 
 def main() -> None:
     """Measure and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--store", type=Path, default=Path("models/store"))
-    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = options(__doc__, seconds=6, rounds=3)
     parser.add_argument("--largest", action="store_true", help="send each model's largest golden")
     parser.add_argument("--deadline", type=float, default=100, help="milliseconds")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    found = read_store(options.store, 65536).values()
-    samples = [max(some, key=_bytes) if options.largest else some[0] for some in found]
-    with generator(options.seconds, options.deadline) as load:
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    found = read_store(asked.store, 65536).values()
+    samples = [max(some, key=_bytes) if asked.largest else some[0] for some in found]
+    with generator(asked.seconds, asked.deadline) as load:
         record: Figures = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-            "rounds": options.rounds,
+            "rounds": asked.rounds,
             "null_refusal": null_refusal(load, samples[0]),
             "models": [],
         }
-        with convserve(options.store) as server:
+        with convserve(asked.store) as server:
             for sample in samples:
-                record["models"].append(measure(load, server, sample, options.rounds))
-    (options.out / "overload.json").write_text(json.dumps(record, indent=1))
-    plot(record, options.out / "overload.png")
-    (options.out / "README.md").write_text(page(record, load))
+                record["models"].append(measure(load, server, sample, asked.rounds))
+    (asked.out / "overload.json").write_text(json.dumps(record, indent=1))
+    plot(record, asked.out / "overload.png")
+    (asked.out / "README.md").write_text(page(record, load))
     print(page(record, load))
 
 

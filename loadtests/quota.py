@@ -11,14 +11,15 @@ import json
 import os
 import re
 import sys
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.generator import Figures, Generator, generator
+from loadtests.options import options
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import Server, convserve, peer
+from loadtests.table import markdown
 
 PERIOD = 100_000  # µs, the kernel's own
 V1, V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
@@ -30,11 +31,8 @@ SERVERS = ("convserve", "plain", f"plain, {HOST} threads")
 
 def main() -> int:
     """Measure, print a table, write it."""
-    parser = ArgumentParser(description=__doc__)
+    parser = options(__doc__, seconds=8.0)
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--store", type=Path, default=Path("models/store"))
-    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     asked = parser.parse_args()
     sample = read_model(asked.store / asked.model, 65536)[0]
     with generator(asked.seconds, 10_000) as load:
@@ -101,19 +99,15 @@ def throttled(group: Path) -> float:
 
 def page(model: str, rate: float, rows: list[Figures]) -> str:
     """Return the table."""
-    lines = [
-        f"`{model}`, {rate:.0f} requests/s (Poisson)",
-        "",
-        "| quota | server | threads | p50 ms | p95 ms | p99 ms | throttled s | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        times = " | ".join(f"{row[f'ok_p{p}_ms']:.1f}" for p in (50, 95, 99))
-        lines.append(
-            f"| {row['cores']} | {row['server']} | {row['threads']} | {times} "
-            f"| {row['throttled']:.2f} | {row['server_cpu']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+    head = ["quota", "server", "threads", "p50 ms", "p95 ms", "p99 ms", "throttled s", "CPU s"]
+    table = markdown(head, map(_cells, rows))
+    return f"`{model}`, {rate:.0f} requests/s (Poisson)\n\n{table}\n"
+
+
+def _cells(row: Figures) -> list[str]:
+    times = [f"{row[f'ok_p{p}_ms']:.1f}" for p in (50, 95, 99)]
+    used = [f"{row['throttled']:.2f}", f"{row['server_cpu']:.1f}"]
+    return [str(row["cores"]), row["server"], str(row["threads"]), *times, *used]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A run's measurements as a Markdown table."""
+"""Measurements as Markdown tables."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loadtests.record import QUANTILES
@@ -15,14 +16,16 @@ def table(run: dict[str, Any]) -> str:
         for step in run["steps"]
         for name, figures in step["models"].items()
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in _with_rule([*head, "failed"], rows))
+    return markdown([*head, "failed"], rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of these cells, without a line break at its end."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cells(figures: dict[str, Any]) -> list[str]:
     times = ("–" if figures[q] is None else f"{figures[q]:.1f}" for q in QUANTILES)
     failed = ", ".join(f"{n} × {why}" for why, n in figures["failures"].items()) or "0"
     return [str(figures["requests"]), f"{figures['throughput']:.1f}", *times, failed]
-
-
-def _with_rule(head: list[str], rows: list[list[str]]) -> list[list[str]]:
-    return [head, ["---"] * len(head), *rows]

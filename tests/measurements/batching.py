@@ -11,8 +11,6 @@ import asyncio
 import json
 import math
 import sys
-from argparse import ArgumentParser
-from pathlib import Path
 from statistics import median
 from time import monotonic
 from typing import TypeVar
@@ -20,14 +18,17 @@ from typing import TypeVar
 from convserve import cli, served_model
 from convserve.engine.batcher import Batcher
 from loadtests.generator import Figures, Generator, generator
+from loadtests.options import options
 from loadtests.samples import Sample, read_model
 from loadtests.server import Server, convserve
+from loadtests.table import markdown
 
 SIZE, SECONDS = 8, 0.010
 TOLERANCE = 0.9  # timers may ring a little early
 USERS = (1, 8, 32)
 LEAST = 0.95
 RULES = ("ours", "fixed")
+VERDICTS = {True: "", False: "missed"}
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -66,12 +67,8 @@ def serve_fixed() -> None:
 
 def main() -> int:
     """Measure, print a table, write it."""
-    parser = ArgumentParser(description=__doc__)
+    parser = options(__doc__, seconds=3.0, rounds=3)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--store", type=Path, default=Path("models/store"))
-    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load, in each round")
     asked = parser.parse_args()
     environment = {"CONVSERVE_MODELS": ",".join(asked.models)}
     with (
@@ -115,20 +112,16 @@ def compare(
 
 def page(rows: list[Figures]) -> str:
     """Return the table."""
-    lines = [
-        "| model | users | answers/s, ours | fixed 8 / 10 ms | ours / fixed "
-        "| p99 ms, ours | fixed | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        ours, fixed = row["ours"], row["fixed"]
-        ratio = ours["throughput"] / fixed["throughput"]
-        lines.append(
-            f"| `{row['model']}` | {row['users']} "
-            f"| {ours['throughput']:.0f} | {fixed['throughput']:.0f} | {ratio:.2f} "
-            f"| {ours['p99']:.1f} | {fixed['p99']:.1f} | {'' if row['good'] else 'missed'} |"
-        )
-    return "\n".join(lines) + "\n"
+    head = ["model", "users", "answers/s, ours", "fixed 8 / 10 ms", "ours / fixed"]
+    return markdown([*head, "p99 ms, ours", "fixed", ""], map(_cells, rows)) + "\n"
+
+
+def _cells(row: Figures) -> list[str]:
+    ours, fixed = row["ours"], row["fixed"]
+    rates = [f"{one['throughput']:.0f}" for one in (ours, fixed)]
+    ratio = f"{ours['throughput'] / fixed['throughput']:.2f}"
+    times = [f"{one['p99']:.1f}" for one in (ours, fixed)]
+    return [f"`{row['model']}`", str(row["users"]), *rates, ratio, *times, VERDICTS[row["good"]]]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 import tempfile
-from argparse import ArgumentParser
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,8 +20,10 @@ from convserve.settings import Settings
 from loadtests.bare import Bare
 from loadtests.generator import Generator, generator
 from loadtests.nulls import null
+from loadtests.options import options
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import Server, convserve
+from loadtests.table import markdown
 
 SHARE, LEAST = 0.05, 0.2  # ms
 Row = dict[str, Any]
@@ -30,12 +31,8 @@ Row = dict[str, Any]
 
 def main() -> int:
     """Measure, print a table, write it."""
-    parser = ArgumentParser(description=__doc__)
+    parser = options(__doc__, seconds=1.0, rounds=7)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--store", type=Path, default=Path("models/store"))
-    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each, in each round")
     asked = parser.parse_args()
     rows = []
     for model in asked.models:
@@ -76,14 +73,16 @@ def _lone(load: Generator, server: Server, sample: Sample) -> float:
 
 def page(rows: list[Row]) -> str:
     """Return the table."""
-    lines = [
-        "| model | bare run | HTTP, decoding, answer | both, and the allowance | lone request |",
-        "|---|---|---|---|---|",
+    head = [
+        "model",
+        "bare run",
+        "HTTP, decoding, answer",
+        "both, and the allowance",
+        "lone request",
     ]
-    for row in rows:
-        cells = " | ".join(f"{row[name]:.2f} ms" for name in ("bare", "null", "bar", "lone"))
-        lines.append(f"| `{row['model']}` | {cells} |")
-    return "\n".join(lines) + "\n"
+    cells = ("bare", "null", "bar", "lone")
+    lines = [[f"`{row['model']}`", *(f"{row[name]:.2f} ms" for name in cells)] for row in rows]
+    return markdown(head, lines) + "\n"
 
 
 if __name__ == "__main__":

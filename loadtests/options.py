@@ -1,0 +1,15 @@
+"""The command line that the measurements of models share."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+
+def options(doc: str | None, seconds: float, rounds: int | None = None) -> ArgumentParser:
+    """Return a parser of the store, where reports go, the seconds of a step, and the rounds."""
+    parser = ArgumentParser(description=doc)
+    parser.add_argument("--store", type=Path, default=Path("models/store"))
+    parser.add_argument("--out", type=Path, default=Path("loadtests/report"))
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each step")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="that take turns")
+    return parser
