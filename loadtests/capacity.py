@@ -11,21 +11,20 @@ any is more than 15 % off.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loadtests.samples import latest_version
+from loadtests.server import Server, convserve
+from loadtests.table import markdown
+
 MOST = 0.15
-URL = "http://127.0.0.1:8117"
 USERS = "16,32"
 STRETCH = 4.0  # seconds
 FULL = 0.95  # of the most that the server had of its core
@@ -40,18 +39,17 @@ def main() -> int:
     asked = parser.parse_args()
     asked.report.mkdir(parents=True, exist_ok=True)
     rows = [compare(asked.store.resolve(), model, asked.report) for model in asked.models]
-    lines = [
-        "| model | estimated, 1/s | measured, 1/s | on cores | estimate / measured per core |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        rates = f"{row['estimated']:.0f} | {row['measured']:.0f} | {row['cores']:.2f}"
-        cells = f"{rates} | {row['ratio']:.3f}"
-        lines.append(f"| `{row['model']}` | {cells} |")
-    print("\n".join(lines))
-    (asked.report / "capacity.md").write_text("\n".join(lines) + "\n")
+    head = ["model", "estimated, 1/s", "measured, 1/s", "on cores", "estimate / measured per core"]
+    table = markdown(head, map(_cells, rows))
+    print(table)
+    (asked.report / "capacity.md").write_text(table + "\n")
     (asked.report / "capacity.json").write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(abs(row["ratio"] - 1) > MOST for row in rows))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    rates = [f"{row['estimated']:.0f}", f"{row['measured']:.0f}", f"{row['cores']:.2f}"]
+    return [f"`{row['model']}`", *rates, f"{row['ratio']:.3f}"]
 
 
 def compare(store: Path, model: str, report: Path) -> dict[str, Any]:
@@ -65,8 +63,8 @@ def compare(store: Path, model: str, report: Path) -> dict[str, Any]:
         (alone / model).symlink_to(store / model)
         (alone / "store.json").write_text(json.dumps({"default": [model]}))
         guess = estimated(alone, model, report / f"{model}.json")
-        with serving(alone):
-            found, cores = measured(alone, model, Path(scratch))
+        with convserve(alone, enter=("taskset", "-c", "0")) as server:
+            found, cores = measured(server, alone, model, Path(scratch))
     ratio = guess * cores / found
     return {
         "model": model,
@@ -86,48 +84,30 @@ def estimated(store: Path, model: str, out: Path) -> float:
     return saturation
 
 
-@contextmanager
-def serving(store: Path) -> Iterator[None]:
-    """Serve the store on the first core until the block ends."""
-    environment = {**os.environ, "CONVSERVE_PORT": URL.rpartition(":")[2]}
-    command = ["taskset", "-c", "0", "convserve", "serve", "--store", str(store)]
-    with subprocess.Popen(command, env=environment, stdout=sys.stderr) as server:
-        try:
-            await_ready()
-            yield
-        finally:
-            server.terminate()
-
-
-def await_ready(seconds: float = 60) -> None:
-    """Return once the server is ready."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{URL}/readyz", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"{URL} is not ready after {seconds} s")
-
-
-def measured(store: Path, model: str, scratch: Path) -> tuple[float, float]:
+def measured(server: Server, store: Path, model: str, scratch: Path) -> tuple[float, float]:
     """Return the answers per second of the closed loop, and the cores that the server had.
 
     Both are by what the server counts, over the stretches in which it had most of its core.
     """
-    newest = max((store / model).iterdir(), key=lambda version: int(version.name))
+    newest = latest_version(store / model)
     golden = json.loads((newest / "manifest.json").read_text())["goldens"][0]
     size = (newest / golden["input"]).stat().st_size  # what the estimate asks with
     command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
-    paths = ["--host", URL, "--store", str(store), "--report", str(scratch)]
+    paths = [
+        "--host",
+        f"http://127.0.0.1:{server.port}",
+        "--store",
+        str(store),
+        "--report",
+        str(scratch),
+    ]
     steps = ["--loop", "closed", "--loads", USERS, "--max-bytes", str(size)]
     quiet = ["--only-summary", "--loglevel", "WARNING"]
     run = ["taskset", "-c", "1", *command, *paths, *steps, *quiet]
     marks = []
     with subprocess.Popen(run, stdout=sys.stderr) as users:
         while users.poll() is None:
-            marks.append((time.monotonic(), *told()))
+            marks.append((time.monotonic(), *told(server)))
             time.sleep(STRETCH / 4)
     if users.returncode:
         raise RuntimeError(f"{model}: locust ended with {users.returncode}")
@@ -141,10 +121,9 @@ def measured(store: Path, model: str, scratch: Path) -> tuple[float, float]:
     return answers / seconds, used / seconds
 
 
-def told() -> tuple[float, float]:
+def told(server: Server) -> tuple[float, float]:
     """Return what the server has counted: answers, and its CPU seconds."""
-    with urllib.request.urlopen(f"{URL}/metrics", timeout=10) as metrics:
-        text = metrics.read().decode()
+    text = server.get("/metrics").decode()
     answers = re.findall(r'^convserve_requests_total\{.*status="200".*\} (\S+)', text, re.MULTILINE)
     (cpu,) = re.findall(r"^process_cpu_seconds_total (\S+)", text, re.MULTILINE)
     return sum(map(float, answers)), float(cpu)
