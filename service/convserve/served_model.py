@@ -21,7 +21,7 @@ from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
 from convserve.engine.cpu import CpuBudget
-from convserve.engine.decoders import Decoders, Desk
+from convserve.engine.decoders import Decoders, JobQueue
 from convserve.engine.isolation import Stop
 from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layouts, medians
 from convserve.engine.memory import Hold, return_heap
@@ -78,10 +78,10 @@ class ServedModel:
         self._layouts = layouts(budget.executors)
         self._session = Session(artifact.graph, layout.threads)
         self._explainer: Session | None = None
-        self._seer: Session | None = None
+        self._feature_maps: Session | None = None
         self._run_seconds = settings.run_seconds
-        self._decoding = Desk(decoders, settings.queue_capacity, f"inputs of {self.id}")
-        self._searching = Desk(decoders, settings.queue_capacity, f"answers of {self.id}")
+        self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
+        self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
         self._users = 0
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self._batcher = Batcher[Arrays, Arrays](
@@ -113,7 +113,7 @@ class ServedModel:
         if self.modality not in ("image", "text") or not self.labels:
             return ()
         graphs = self._explainer.outputs if self._explainer else ()
-        maps = (MAPS,) if self._seer else ()
+        maps = (MAPS,) if self._feature_maps else ()
         return (OCCLUSION, *(output.name for output in graphs), *maps)
 
     def verify(self) -> Verdict:
@@ -124,7 +124,7 @@ class ServedModel:
         verdict = verifier.verify()
         verifier.warm_up(self.max_batch_size)
         self._explainer = self._opened("explain", {TARGET: np.array(0)})
-        self._seer = self._opened("features", {})
+        self._feature_maps = self._opened("features", {})
         self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256)
         return verdict
 
@@ -331,7 +331,7 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
         self._session.close()
-        for session in (self._explainer, self._seer):
+        for session in (self._explainer, self._feature_maps):
             if session is not None:
                 session.close()
         await asyncio.to_thread(self.measured.keep)
@@ -350,9 +350,9 @@ class ServedModel:
         self._check(deadline - self._decoding.needed())
         return await self._on_thread(self._decoding, work, deadline)
 
-    async def _on_thread(self, desk: Desk, work: Callable[[], T], deadline: float) -> T:
+    async def _on_thread(self, queue: JobQueue, work: Callable[[], T], deadline: float) -> T:
         try:
-            return await desk.run(work, deadline)
+            return await queue.run(work, deadline)
         except asyncio.CancelledError:
             self.metrics.cancelled("preprocess")
             raise
@@ -367,8 +367,8 @@ class ServedModel:
     def _graph_for(self, rows: dict[str, NDArray[Any]]) -> Session:
         if self._explainer is not None and TARGET in rows:
             return self._explainer
-        if self._seer is not None and rows.pop(MAPS, None) is not None:
-            return self._seer
+        if self._feature_maps is not None and rows.pop(MAPS, None) is not None:
+            return self._feature_maps
         return self._session
 
     def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:

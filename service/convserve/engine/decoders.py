@@ -44,7 +44,7 @@ class Decoders:
         self._pool.shutdown()
 
 
-class Desk:
+class JobQueue:
     """One kind of work for the decoders: at most `capacity` jobs, whose mean time is learned."""
 
     def __init__(self, decoders: Decoders, capacity: int, name: str) -> None:
