@@ -24,8 +24,9 @@ RAY := .venv/ray
 FUZZER := schemathesis
 PEERS := mosec litserve
 MODELS ?= all_cnn_cifar10
-# So many examples of each operation.
+# So many examples of each operation, others each time unless SEED says which.
 EXAMPLES ?= 200
+SEED ?=
 PIP := -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
@@ -95,7 +96,7 @@ bench: $(DEV)/.installed $(PEERS:%=.venv/%/.installed) ## bare ONNX Runtime, thi
 
 .PHONY: schemathesis
 schemathesis: $(DEV)/.installed .venv/$(FUZZER)/.installed ## what OpenAPI describes, and what it excludes, EXAMPLES=200 of each operation
-	EXAMPLES="$(EXAMPLES)" $(DEV)/bin/python -m pytest -m schemathesis -s tests/conformance
+	EXAMPLES="$(EXAMPLES)" SEED="$(SEED)" $(DEV)/bin/python -m pytest -m schemathesis -s tests/conformance
 
 .PHONY: browser-test
 browser-test: $(DEV)/.installed ## the playground in Chromium (Debian: apt-get install chromium)

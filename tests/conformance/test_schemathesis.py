@@ -11,7 +11,8 @@ from tests.conformance.clients import ENVIRONMENTS, FOREIGN, KEY, address, run
 from tests.e2e.process import await_ready, serving
 from tests.integration.conftest import command
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "200"))  # of each operation
+EXAMPLES = int(os.environ.get("EXAMPLES") or "200")  # of each operation
+SEED = ("--seed", os.environ["SEED"]) if os.environ.get("SEED") else ()
 MEDIA = "/(predict|explain|infer)$|^/predictions/"
 WELL_FORMED = ("--mode", "positive", "--phases", "fuzzing", "--include-path-regex", MEDIA)
 REAL = (IMAGE, TEXT, AUDIO, "infer application/json", "infer application/octet-stream")
@@ -38,7 +39,7 @@ def test_every_answer_is_documented(store: Path, tmp_path: Path) -> None:
                 ENVIRONMENTS / "schemathesis" / "bin" / "schemathesis",
                 *("--config-file", FOREIGN / "schemathesis.toml", "run"),
                 f"http://{address(server)}/openapi.json",
-                *("--checks", "all", "-n", examples, *options),
+                *("--checks", "all", "-n", examples, *SEED, *options),
                 *("--no-color", "--generation-database", "none"),
                 cwd=tmp_path,
                 SCHEMATHESIS_HOOKS="hooks",
