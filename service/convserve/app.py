@@ -7,13 +7,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Router
+from starlette.types import ASGIApp
 
 from convserve.api import problems, routes
 from convserve.api.access import Access
-from convserve.api.middleware import BodyLimit, Envelope
-from convserve.errors import ConvserveError
+from convserve.api.middleware import Envelope
 from convserve.repository import Repository
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry
@@ -41,50 +41,55 @@ EXPOSED = [
 
 
 class Application(FastAPI):
-    """FastAPI with our raw routes and their document."""
+    """FastAPI, behind our own routes, which need none of its layers, and with their document."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            title="convserve",
+            openapi_url=None,
+            redirect_slashes=False,
+            lifespan=_lifespan,
+            exception_handlers={HTTPException: problems.handle},
+            telemetry={"tracing": False, "metrics": False, "logs": False},
+        )
+        self.state.settings = settings
+        self.state.telemetry = Telemetry(problems.PROBLEMS)
+        self.state.tracing = Tracing(settings.traces) if settings.traces else None
+        self.state.repository = Repository(settings, self.state.telemetry)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         return routes.document()
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what answers: our routes, and FastAPI for what none of them matches."""
+        settings: Settings = self.state.settings
+        own = Router(
+            routes.routes(Access(settings)),
+            redirect_slashes=False,
+            default=super().build_middleware_stack(),
+            lifespan=self.router.lifespan_context,
+        )
+        envelope = Envelope(own, settings.late_ms / 1e3, self.state.tracing)
+        return _cors(envelope, settings)
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application; it loads the models when it starts and drains when it stops."""
-    tracing = Tracing(settings.traces) if settings.traces else None
-    app = Application(
-        title="convserve",
-        openapi_url=None,
-        redirect_slashes=False,
-        routes=routes.routes(Access(settings)),
-        lifespan=_lifespan,
-        middleware=[
-            *_cors(settings),
-            Middleware(Envelope, late_seconds=settings.late_ms / 1e3, tracing=tracing),
-            Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
-        ],
-        exception_handlers={ConvserveError: problems.handle, HTTPException: problems.handle},
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
-    app.state.settings = settings
-    app.state.telemetry = Telemetry(problems.PROBLEMS)
-    app.state.tracing = tracing
-    app.state.repository = Repository(settings, app.state.telemetry)
-    return app
+    return Application(settings)
 
 
-def _cors(settings: Settings) -> list[Middleware]:
+def _cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Outermost, so that errors carry its headers too; nothing unless it is asked for."""
     if not settings.cors_origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT"],
-            allow_headers=ALLOWED,
-            expose_headers=EXPOSED,
-        )
-    ]
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "PUT"],
+        allow_headers=ALLOWED,
+        expose_headers=EXPOSED,
+    )
 
 
 @asynccontextmanager

@@ -42,7 +42,8 @@ class Repository:
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
-        self.memory = ByteBudget(settings.max_in_flight_bytes, telemetry.in_flight_bytes.set)
+        self.memory = ByteBudget(settings.max_in_flight_bytes)
+        telemetry.in_flight_bytes.set_function(lambda: self.memory.held)
         self._settings = settings
         self._telemetry = telemetry
         self.cpu_budget = cpu_budget(settings.cores)

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +45,39 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class Refusals:
+    """Blocks in which what is dropped is counted, and who meets a full queue told when to come."""
+
+    def __init__(self, metrics: ModelMetrics, backlog_seconds: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._backlog_seconds = backlog_seconds
+
+    def __enter__(self) -> None:
+        """Begin a block; there may be several at once."""
+
+    def __exit__(self, kind: object, refusal: BaseException | None, traceback: object) -> None:
+        """Count what was refused."""
+        if isinstance(refusal, CapacityError):
+            self._metrics.dropped(refusal.code)
+            if isinstance(refusal, QueueFull):
+                raise QueueFull(refusal.detail, self._backlog_seconds()) from None
+
+
+class Users:
+    """Blocks before whose end a model does not `retire`; `count` are open."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        """Begin a block; there may be several at once."""
+        self.count += 1
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+        self.count -= 1
+
+
 class ServedModel:
     """An artifact that takes requests, once it is verified and warm.
 
@@ -82,7 +114,6 @@ class ServedModel:
         self._run_seconds = settings.run_seconds
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
-        self._users = 0
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self._batcher = Batcher[Arrays, Arrays](
             self._run,
@@ -96,6 +127,9 @@ class ServedModel:
             grace_seconds=settings.grace_seconds,
             observe=self.metrics,
         )
+        self.metrics.watch_queue(lambda: self._batcher.waiting)
+        self.refusals = Refusals(self.metrics, self._batcher.backlog_seconds)
+        self.in_use = Users()
 
     @property
     def idle(self) -> bool:
@@ -150,7 +184,7 @@ class ServedModel:
         Takes at most so many seconds; between two runs it waits until `idle`. What it has no time
         for, requests will teach.
         """
-        with self.in_use():
+        with self.in_use:
             example = await asyncio.to_thread(self.example)
             if example is None:
                 return
@@ -205,21 +239,9 @@ class ServedModel:
             taken = await asyncio.to_thread(self._time, [example] * size)
             self.cost.learn(_key(example), size, taken)
 
-    @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Count what is dropped in the block, and tell who meets a full queue when to come back."""
-        try:
-            yield
-        except QueueFull as refusal:
-            self.metrics.dropped(refusal.code)
-            raise QueueFull(refusal.detail, self._batcher.backlog_seconds()) from None
-        except CapacityError as refusal:
-            self.metrics.dropped(refusal.code)
-            raise
-
     def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
         """Raise what `infer` would refuse now, before anything is read or decoded for it."""
-        with self.refusals():
+        with self.refusals:
             self._check(deadline, priority)
 
     def _check(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
@@ -235,7 +257,7 @@ class ServedModel:
         DeadlineExceeded if too much is being decoded already, or runs, for the `deadline`.
         """
         started = perf_counter()
-        with self.refusals():
+        with self.refusals:
             prepared = await self._prepare(data, hold, deadline)
         seconds = perf_counter() - started
         trace.span("decode", seconds)
@@ -259,7 +281,7 @@ class ServedModel:
         started = perf_counter()
         answer = partial(self._postprocess.answer, outputs, top_k)
         if self._postprocess.searches(top_k):
-            with self.refusals():
+            with self.refusals:
                 value = await self._on_thread(self._searching, answer, deadline)
         else:
             value = answer()
@@ -309,18 +331,9 @@ class ServedModel:
         """Return the probability of every label; raises InferenceFailed if one is no number."""
         return list(self._postprocess.proof(outputs).values())
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Do not `retire` before the end of the block."""
-        self._users += 1
-        try:
-            yield
-        finally:
-            self._users -= 1
-
     async def retire(self) -> None:
         """Go out of service when nobody uses it any more, and give its memory back."""
-        while self._users:  # noqa: ASYNC110 - it is nobody's business to tell
+        while self.in_use.count:  # noqa: ASYNC110 - it is nobody's business to tell
             await asyncio.sleep(POLL_SECONDS)
         await self.close()
         self.metrics.unloaded(self.artifact.manifest.graphs.predict.sha256)

@@ -221,7 +221,7 @@ class ModelMetrics:
         self.queue_seconds = telemetry.queue_seconds.labels(*self._labels)
         self._inference_seconds = telemetry.inference_seconds.labels(*self._labels)
         self._batch_size = telemetry.batch_size.labels(*self._labels)
-        self._queue_depth = telemetry.queue_depth.labels(*self._labels)
+        self._requests: dict[int, Counter] = {}
         self._item_errors = telemetry.item_errors.labels(*self._labels)
         self._begin_at_zero()
         self.statistics = Statistics()
@@ -235,6 +235,10 @@ class ModelMetrics:
         for stage in STAGES:
             self._telemetry.cancelled.labels(*self._labels, stage)
 
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """Tell at every scrape how many inputs wait."""
+        self._telemetry.queue_depth.labels(*self._labels).set_function(waiting)
+
     def in_service(self, sha256: str) -> None:
         """The model with this digest is in service from now on."""
         self._telemetry.serving[*self._labels, sha256] += 1
@@ -245,17 +249,18 @@ class ModelMetrics:
         self._telemetry.serving[*self._labels, sha256] -= 1
         if not self._telemetry.serving[*self._labels, sha256]:  # a successor may have the same
             self._telemetry.model_info.remove(*self._labels, sha256)
+            self.watch_queue(int)  # none, and nothing of the model stays
         self._telemetry.unloaded.labels(*self._labels).inc()
 
     def answered(self, status: int, trace: "Trace") -> None:
         """A request for the model was answered."""
-        self._telemetry.requests.labels(*self._labels, str(status)).inc()
+        counter = self._requests.get(status)
+        if counter is None:
+            counter = self._telemetry.requests.labels(*self._labels, str(status))
+            self._requests[status] = counter
+        counter.inc()
         self.request_seconds.observe(trace.seconds)
         self.statistics.answered(status, trace)
-
-    def queue_depth(self, waiting: int) -> None:
-        """So many wait now."""
-        self._queue_depth.set(waiting)
 
     def batch_started(self, size: int) -> None:
         """A batch went to an executor."""
@@ -299,8 +304,8 @@ class Trace:
 
     def server_timing(self) -> str:
         """Return the Server-Timing header (W3C), in milliseconds."""
-        spans = {**self.spans, "total": self.seconds}
-        return ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in spans.items())
+        spans = [f"{name};dur={seconds * 1e3:.3f}" for name, seconds in self.spans.items()]
+        return ", ".join([*spans, f"total;dur={self.seconds * 1e3:.3f}"])
 
     def summary(self) -> dict[str, object]:
         """Return what a log line tells of it, times in seconds."""

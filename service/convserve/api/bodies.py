@@ -4,6 +4,7 @@ import binascii
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -60,8 +61,7 @@ class Reader:
         """
         if self.modality not in ADVICE:
             raise UnsupportedMedia("this model takes tensors only: POST /v2/models/{name}/infer")
-        media, options = parse_options_header(content_type)
-        kind = media.decode("latin-1")
+        kind, options = _media_type(content_type)
         if kind == JSON:
             return self._json(body)
         if kind == MULTIPART:
@@ -152,6 +152,12 @@ class Reader:
             raise InvalidInput(
                 f"a request may hold at most {self.max_instances} instances; send several", pointer
             )
+
+
+@lru_cache(maxsize=128)
+def _media_type(content_type: str) -> tuple[str, dict[bytes, bytes]]:
+    media, options = parse_options_header(content_type)
+    return media.decode("latin-1"), options
 
 
 def _parse(body: bytes) -> object:

@@ -1,8 +1,6 @@
 """Clients that hang up: their work is taken out of the queue."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -11,46 +9,41 @@ from starlette.types import Receive
 PATIENCE_SECONDS = 0.05
 
 
-class _Watch:
-    """Cancels `task` when the client leaves."""
+class abandoned_on_departure:  # noqa: N801 - reads as what it does
+    """Cancels what runs inside the block once the client has left; raises ClientDisconnect then.
 
-    def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
+    The request's body must have been read.
+    """
+
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._task = task
         self._watching: asyncio.Task[None] | None = None
-        self.departed = False
+        self._departed = False
 
-    def begin(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
+    def __enter__(self) -> None:
+        """Begin to watch before long."""
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(PATIENCE_SECONDS, self._begin)
 
-    def end(self) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Watch no more."""
+        self._timer.cancel()
         if self._watching:
             self._watching.cancel()
+        if self._departed and isinstance(error, asyncio.CancelledError):
+            self._current().uncancel()
+            raise ClientDisconnect from None
+
+    def _begin(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.departed = True
-        self._task.cancel()
+        self._departed = True
+        self._current().cancel()
 
-
-@contextmanager
-def abandoned_on_departure(receive: Receive) -> Iterator[None]:
-    """Cancel what runs inside once the client has left; raises ClientDisconnect then.
-
-    The request's body must have been read.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    watch = _Watch(receive, task)
-    timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, watch.begin)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not watch.departed:
-            raise
-        task.uncancel()
-        raise ClientDisconnect from None
-    finally:
-        timer.cancel()
-        watch.end()
+    def _current(self) -> asyncio.Task[object]:
+        assert self._task is not None
+        return self._task

@@ -78,7 +78,7 @@ async def explain(request: Request) -> Response:
     trace.metrics = model.metrics
     _check(model, label, method, picture)
     model.admit(deadline, Priority.LOW)
-    with model.in_use(), repository.memory.hold() as hold:
+    with model.in_use, repository.memory.hold() as hold:
         body = await read_body(request, model, hold)
         instance = _instance(request, model, body)
         most = settings.explain_runs

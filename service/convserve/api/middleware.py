@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its timing, its size limit, and no traceback."""
+"""What surrounds every request: its id, its timing, and no traceback."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convserve.api import problems
-from convserve.errors import Draining, InputTooLarge
+from convserve.errors import Draining
 from convserve.telemetry import REQUEST_ID, Trace, request_id
 from convserve.tracing import Facts, TimedTrace, Tracing
 
@@ -108,40 +108,6 @@ class _Reply:
         if trace.batch_size:
             headers.append((b"x-batch-size", str(trace.batch_size).encode()))
         return headers
-
-
-class BodyLimit:
-    """Refuses bodies over a limit of bytes, by what is stated or else while they come in."""
-
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
-        self.app = app
-        self._limit = max_body_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, its body counted."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        stated = _header(scope, b"content-length") or ""
-        if stated.isdecimal() and int(stated[:19]) > self._limit:
-            raise self._refusal()
-        await self.app(scope, self._counting(receive), send)
-
-    def _counting(self, receive: Receive) -> Receive:
-        received = 0
-
-        async def counting() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise self._refusal()
-            return message
-
-        return counting
-
-    def _refusal(self) -> InputTooLarge:
-        return InputTooLarge(f"the body may have at most {self._limit:,} bytes")
 
 
 async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception) -> None:

@@ -35,7 +35,7 @@ async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
     model = await repository.get(**request.path_params)
     trace.metrics = model.metrics
     model.admit(deadline)
-    with model.in_use(), repository.memory.hold() as hold:
+    with model.in_use, repository.memory.hold() as hold:
         call, top_k = _read(request, model, await read_body(request, model, hold))
         with abandoned_on_departure(request.receive):
             return model, await _answer(model, call.instances, trace, hold, top_k, deadline)
@@ -50,6 +50,8 @@ def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int 
 
 
 def _query(request: Request) -> object:
+    if not request.scope["query_string"]:
+        return None
     for key, value in request.query_params.items():
         if key != "top_k":
             close = suggestion(key, ("top_k",))

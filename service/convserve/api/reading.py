@@ -23,10 +23,10 @@ EXPANSION = 1032  # what DEFLATE makes of a byte at most
 def deadline(request: Request) -> float:
     """Return when the answer becomes worthless, in seconds of the loop's clock."""
     settings: Settings = request.app.state.settings
-    stated = request.headers.get(TIMEOUT, str(settings.deadline_ms))
-    if not MILLISECONDS.fullmatch(stated):
+    stated = request.headers.get(TIMEOUT)
+    if stated is not None and not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
-    return asyncio.get_running_loop().time() + int(stated) / 1e3
+    return asyncio.get_running_loop().time() + int(stated or settings.deadline_ms) / 1e3
 
 
 async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
@@ -37,15 +37,25 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity" and encoding not in WINDOWS:
         raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
-    body = await _received(request, model, hold)
-    return body if encoding == "identity" else await _unpacked(request, body, model, hold, encoding)
+    settings: Settings = request.app.state.settings
+    limit = settings.max_body_bytes
+    body = await _received(request, model, hold, limit)
+    return body if encoding == "identity" else await _unpacked(body, model, hold, encoding, limit)
 
 
-async def _received(request: Request, model: ServedModel, hold: Hold) -> bytes:
+async def _received(request: Request, model: ServedModel, hold: Hold, limit: int) -> bytes:
+    """Refuse what is too long by what is stated, or else while it comes in."""
+    stated = request.headers.get("content-length", "")
+    if stated.isdecimal() and int(stated[:19]) > limit:
+        raise _too_long(limit)
     chunks = []
+    received = 0
     try:
         async for chunk in request.stream():
-            with model.refusals():
+            received += len(chunk)
+            if received > limit:
+                raise _too_long(limit)
+            with model.refusals:
                 hold.take(len(chunk))
             chunks.append(chunk)
     except ClientDisconnect:
@@ -54,18 +64,20 @@ async def _received(request: Request, model: ServedModel, hold: Hold) -> bytes:
     return b"".join(chunks)
 
 
+def _too_long(limit: int) -> InputTooLarge:
+    return InputTooLarge(f"the body may have at most {limit:,} bytes")
+
+
 async def _unpacked(
-    request: Request, body: bytes, model: ServedModel, hold: Hold, encoding: str
+    body: bytes, model: ServedModel, hold: Hold, encoding: str, limit: int
 ) -> bytes:
-    settings: Settings = request.app.state.settings
-    limit = settings.max_body_bytes
     most = len(body) * EXPANSION
-    with model.refusals(), hold.during(min(most, limit)):
+    with model.refusals, hold.during(min(most, limit)):
         if most > SMALL:
             unpacked = await asyncio.to_thread(decompress, body, encoding, limit)
         else:
             unpacked = decompress(body, encoding, limit)
-    with model.refusals():
+    with model.refusals:
         hold.take(len(unpacked))
     return unpacked
 

@@ -1,9 +1,12 @@
 """The one table of routes: method, path, handler, and what OpenAPI says of it."""
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from convserve.api import catalog, health, pages, playground, torchserve
 from convserve.api.access import Access, Handler, Right
@@ -165,13 +168,25 @@ TABLE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A handler as an ASGI application; what it raises is for the Envelope to tell."""
+
+    handler: Handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        response = await self.handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 def routes(access: Access) -> list[BaseRoute]:
     """Return the table as Starlette routes, each behind the keys for what it does."""
     methods: dict[tuple[str, Handler, Right], list[str]] = {}
     for entry in TABLE:
         methods.setdefault((entry.path, entry.handler, entry.right), []).append(entry.method)
     return [
-        Route(path, access.guard(handler, right), methods=found)
+        Route(path, Endpoint(access.guard(handler, right)), methods=found)
         for (path, handler, right), found in methods.items()
     ]
 

@@ -41,9 +41,6 @@ logger = logging.getLogger(__name__)
 class Observer(Protocol):
     """Watches a batcher. Called on the event loop: be quick and do not raise."""
 
-    def queue_depth(self, waiting: int) -> None:
-        """So many wait now."""
-
     def batch_started(self, size: int) -> None:
         """A batch went to an executor."""
 
@@ -60,7 +57,6 @@ class Observer(Protocol):
 class _Nobody:
     """The Observer that watches nothing."""
 
-    def queue_depth(self, waiting: int) -> None: ...
     def batch_started(self, size: int) -> None: ...
     def batch_finished(self, size: int, seconds: float) -> None: ...
     def dropped(self, reason: str) -> None: ...
@@ -201,6 +197,11 @@ class Batcher(Generic[P, R]):
             raise
 
     @property
+    def waiting(self) -> int:
+        """How many payloads wait."""
+        return len(self._waiting)
+
+    @property
     def idle(self) -> bool:
         """Tell whether nobody waits and nothing runs."""
         return not (self._running or self._lost or self._waiting)
@@ -296,48 +297,57 @@ class Batcher(Generic[P, R]):
 
     def _remaining_seconds(self) -> float:
         """Predict what is left of the runs; one that is overdue is taken to be so once more."""
-        now = monotonic()
-        return sum(
-            abs(self._turnaround(batch.key, len(batch.requests)) - (now - batch.started))
-            for running, batch in self._running.items()
-            if not running.done()
-        )
+        now, seconds = monotonic(), 0.0
+        for running, batch in self._running.items():
+            if not running.done():
+                needed = self._turnaround(batch.key, len(batch.requests))
+                seconds += abs(needed - (now - batch.started))
+        return seconds
 
     def _turnaround(self, key: Hashable, size: int) -> float:
         """Predict a run and what comes on top: a busy event loop is late to see that it ended."""
         return self._cost.predict(key, size) + self._lag if size else 0.0
 
     async def _wait(self, request: _Request[P, R]) -> Answer[R]:
+        timer = None
+        if request.deadline < math.inf:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_at(request.deadline, self._expire, request)
         try:
-            async with asyncio.timeout_at(request.deadline):
-                return await request.answer
-        except TimeoutError:
-            raise DeadlineExceeded(f"{self._name} had no answer by the deadline") from None
+            return await request.answer
         finally:
+            if timer:
+                timer.cancel()
             self._forget(request)
+
+    def _expire(self, request: _Request[P, R]) -> None:
+        if not request.answer.done():
+            error = DeadlineExceeded(f"{self._name} had no answer by the deadline")
+            request.answer.set_exception(error)
 
     def _forget(self, request: _Request[P, R]) -> None:
         running = request.running
-        if running in self._running:
-            if not self._running[running].wanted():
-                self._stop(running)
-        elif self._waiting.leave(request):
-            self._observe.queue_depth(len(self._waiting))
+        if running is None:
+            self._waiting.leave(request)
+        elif running in self._running and not self._running[running].wanted():
+            self._stop(running)
 
     def _dispatch(self) -> None:
         """Start the one batch that one arrival, or one executor coming back, makes possible."""
-        idle = self._idle()
-        if idle > 0 and (batch := self._waiting.take(monotonic(), idle)):
-            self._start(batch)
-        self._observe.queue_depth(len(self._waiting))
+        if self._waiting and (idle := self._idle()) > 0:
+            batch = self._waiting.take(monotonic(), idle)
+            if batch:
+                self._start(batch)
 
     def _idle(self) -> int:
         # A run that is done leaves its executor idle, even if the loop has not got round to
         # `_finish` yet: all who came back together share what waits. Executors are replaced
         # once: more threads than that are not given to a model that keeps them.
-        unreplaced = max(0, len(self._lost) - self._executors)
-        busy = sum(not running.done() for running in self._running)
-        return self._executors - busy - unreplaced
+        idle = self._executors - max(0, len(self._lost) - self._executors)
+        for running in self._running:
+            if not running.done():
+                idle -= 1
+        return idle
 
     def _start(self, requests: list[_Request[P, R]]) -> None:
         payloads = [request.payload for request in requests]

@@ -65,6 +65,7 @@ class _Curve:
         self._learned: dict[int, int] = {}
         self._sizes: list[int] = [0]
         self._seconds: list[float] = [0.0]
+        self._predicted: dict[int, float] = {}  # since the last run: many ask, few runs teach
 
     def learn(self, size: int, seconds: float) -> None:
         self._recent.setdefault(size, deque(maxlen=WINDOW)).append(seconds)
@@ -72,8 +73,15 @@ class _Curve:
         sizes = sorted(self._recent)
         medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
+        self._predicted.clear()
 
     def predict(self, size: int) -> float:
+        seconds = self._predicted.get(size)
+        if seconds is None:
+            seconds = self._predicted[size] = self._interpolate(size)
+        return seconds
+
+    def _interpolate(self, size: int) -> float:
         place = bisect_left(self._sizes, size)
         if place == len(self._sizes):  # beyond what was measured: in proportion
             return self._seconds[-1] * size / self._sizes[-1]

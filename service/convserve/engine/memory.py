@@ -6,11 +6,10 @@ Nobody waits for bytes: who would have to is refused, so that those who hold som
 import ctypes
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Self
 
 from convserve.engine.cgroup import groups, read
 from convserve.errors import InputTooLarge, QueueFull
@@ -23,22 +22,16 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class ByteBudget:
-    """The bytes of all requests, on any thread; `observe` is told of every change."""
+    """The bytes of all requests, on any thread: `held` now."""
 
-    def __init__(self, capacity: int, observe: Callable[[int], object] = lambda held: None) -> None:
+    def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._observe = observe
         self._lock = Lock()
-        self._held = 0
+        self.held = 0
 
-    @contextmanager
-    def hold(self) -> Iterator["Hold"]:
+    def hold(self) -> "Hold":
         """Account for one request; what it took is given back at the end of the block."""
-        hold = Hold(self)
-        try:
-            yield hold
-        finally:
-            self.take_back(hold, hold.taken)
+        return Hold(self)
 
     def lend(self, hold: "Hold", count: int) -> None:
         """Lend so many bytes; raises what `Hold.take` raises."""
@@ -48,7 +41,7 @@ class ByteBudget:
                     f"the request needs {hold.held + count:,} bytes of memory; "
                     f"all requests together may take {self._capacity:,}"
                 )
-            if self._held + count > self._capacity:
+            if self.held + count > self._capacity:
                 raise QueueFull("the requests in flight take up the memory for them")
             self._move(hold, count)
 
@@ -59,17 +52,26 @@ class ByteBudget:
 
     def _move(self, hold: "Hold", count: int) -> None:
         hold.held += count
-        self._held += count
-        self._observe(self._held)
+        self.held += count
 
 
 class Hold:
-    """The bytes of one request: `held` now, of which `taken` until its end."""
+    """The bytes of one request: `held` now, of which `taken` until the end of the block."""
+
+    __slots__ = ("_budget", "held", "taken")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self.held = 0
         self.taken = 0
+
+    def __enter__(self) -> Self:
+        """Begin with nothing."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give back what was taken."""
+        self._budget.take_back(self, self.taken)
 
     def take(self, count: int) -> None:
         """Hold so many bytes more until the end of the request; not for several threads.
@@ -80,17 +82,29 @@ class Hold:
         self._budget.lend(self, count)
         self.taken += count
 
-    @contextmanager
-    def during(self, count: int) -> Iterator[None]:
+    def during(self, count: int) -> "Loan":
         """Hold so many bytes more within the block, which may outlast the request.
 
-        Raises what `take` raises.
+        Entering it raises what `take` raises.
         """
-        self._budget.lend(self, count)
-        try:
-            yield
-        finally:
-            self._budget.take_back(self, count)
+        return Loan(self._budget, self, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """So many bytes within a block."""
+
+    budget: ByteBudget
+    hold: Hold
+    count: int
+
+    def __enter__(self) -> None:
+        """Borrow them."""
+        self.budget.lend(self.hold, self.count)
+
+    def __exit__(self, *error: object) -> None:
+        """Give them back."""
+        self.budget.take_back(self.hold, self.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,13 +60,16 @@ class Waiting(Generic[E]):
     def __len__(self) -> int:
         return self._count(Priority.LOW)
 
-    def seconds(self, priority: Priority = Priority.LOW) -> float:
-        """Predict how long one executor would run for all that wait, of this priority or above."""
-        return sum(
-            self._lane_seconds(key, len(entries))
-            for (rank, key), entries in self._lanes.items()
-            if rank <= priority
-        )
+    def seconds(self, priority: Priority = Priority.LOW, but: Lane | None = None) -> float:
+        """Predict how long one executor would run for all that wait, of this priority or above.
+
+        All `but` those in one lane.
+        """
+        seconds = 0.0
+        for lane, entries in self._lanes.items():
+            if lane[0] <= priority and lane != but:
+                seconds += self._lane_seconds(lane[1], len(entries))
+        return seconds
 
     def prospect(
         self, key: Hashable, priority: Priority = Priority.NORMAL, coming: int = 0
@@ -76,11 +79,12 @@ class Waiting(Generic[E]):
         So many more are `coming` before it. As many as wait already are expected to join its batch
         after it.
         """
-        waiting = len(self._lanes.get((priority, key), ()))
-        length = waiting + coming
-        others = length % self._max_batch_size
-        elsewhere = self.seconds(priority) - self._lane_seconds(key, waiting)
-        before = elsewhere + self._lane_seconds(key, length) - self._predict(key, others)
+        own = (priority, key)
+        length = len(self._lanes.get(own, ())) + coming
+        full, others = divmod(length, self._max_batch_size)
+        before = self.seconds(priority, but=own)
+        if full:
+            before += full * self._predict(key, self._max_batch_size)
         return before, self._predict(key, min(self._max_batch_size, others + 1 + length))
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
@@ -127,13 +131,15 @@ class Waiting(Generic[E]):
         entries, key = self._lanes[lane], lane[1]
         batch: list[E] = []
         end = math.inf
+        soonest = now + self._predict(key, 1)
+        latest = now + self._predict(key, min(size, len(entries)))  # no batch of these ends later
         while entries and len(batch) < size:
             entry = next(iter(entries))
-            if entry.stale(now) or (len(self) > 1 and self._hopeless(entry, now)):
+            if entry.stale(now) or (soonest > entry.deadline and len(self) > 1):
                 del entries[entry]
                 continue
             end = min(end, entry.deadline)
-            if batch and now + self._predict(key, len(batch) + 1) > end:
+            if batch and latest > end and now + self._predict(key, len(batch) + 1) > end:
                 break
             del entries[entry]
             batch.append(entry)
@@ -143,7 +149,11 @@ class Waiting(Generic[E]):
 
     def _count(self, priority: Priority) -> int:
         """How many of this priority or above wait."""
-        return sum(len(entries) for (rank, _), entries in self._lanes.items() if rank <= priority)
+        count = 0
+        for lane, entries in self._lanes.items():
+            if lane[0] <= priority:
+                count += len(entries)
+        return count
 
     def _turn(self, lane: Lane) -> tuple[Priority, int]:
         return lane[0], next(iter(self._lanes[lane].values()))
@@ -155,9 +165,6 @@ class Waiting(Generic[E]):
             if priority == Priority.LOW
         )
         return max(last, key=lambda item: item[1])[0]
-
-    def _hopeless(self, entry: E, now: float) -> bool:
-        return now + self._predict(entry.key, 1) > entry.deadline
 
     def _lane_seconds(self, key: Hashable, length: int) -> float:
         full, rest = divmod(length, self._max_batch_size)

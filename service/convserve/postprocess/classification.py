@@ -1,7 +1,6 @@
 """Probabilities → label, the most probable labels, the conformal set; score → in distribution."""
 
 import math
-from heapq import nlargest
 from typing import Any
 
 from numpy.typing import NDArray
@@ -55,7 +54,7 @@ class Classification:
         If the artifact is calibrated for them, also set and in_distribution.
         """
         row = self.row(outputs)
-        best = nlargest(top_k or TOP_K, range(len(row)), key=row.__getitem__)
+        best = sorted(range(len(row)), key=row.__getitem__, reverse=True)[: top_k or TOP_K]
         top = [{"label": self.labels[i], "probability": round(row[i], DIGITS)} for i in best]
         answer: dict[str, object] = {**top[0], "top": top}
         if self._threshold is not None:

@@ -1,7 +1,8 @@
 """Encoded images → RGB arrays, as the steps of the manifest say (kernels: docs/api.md)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from convserve.artifact import CenterCrop, Decode, Manifest, Resize
+from convserve.artifact import CenterCrop, Manifest, Resize
 from convserve.errors import (
     ConvserveError,
     InputTooLarge,
@@ -27,6 +28,7 @@ from convserve.errors import (
     InvalidInput,
     UnsupportedMedia,
 )
+from convserve.preprocess import png
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 
@@ -47,7 +49,7 @@ PIXEL = 4  # bytes that Pillow keeps for one
 MAX_ASPECT = 100  # the longer side is resized in proportion: a line would become a wall
 
 
-def decode(image: Image.Image, step: Decode) -> Image.Image:
+def decode(image: Image.Image) -> Image.Image:
     """Return the first frame, upright, over white, as 8-bit RGB."""
     image.load()
     # The pixels are read: damaged EXIF only leaves them as they lie.
@@ -64,6 +66,8 @@ def decode(image: Image.Image, step: Decode) -> Image.Image:
 def resize(image: Image.Image, step: Resize) -> Image.Image:
     """Return the image with its shorter side `shorter` pixels long, antialiased."""
     shorter = min(image.size)
+    if shorter == step.shorter:
+        return image
     size = image.width * step.shorter // shorter, image.height * step.shorter // shorter
     return image.resize(size, Image.Resampling[step.filter.upper()])
 
@@ -71,6 +75,8 @@ def resize(image: Image.Image, step: Resize) -> Image.Image:
 def center_crop(image: Image.Image, step: CenterCrop) -> Image.Image:
     """Return the middle; InvalidInput if the image is smaller than that."""
     height, width = step.size
+    if (width, height) == image.size:
+        return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     if left < 0 or top < 0:
         raise InvalidInput(
@@ -81,10 +87,18 @@ def center_crop(image: Image.Image, step: CenterCrop) -> Image.Image:
 
 
 STEPS: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
-    "decode": decode,
     "resize": resize,
     "center_crop": center_crop,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image whose header was read: its size in pixels, and what decodes it."""
+
+    width: int
+    height: int
+    decode: Callable[[], Image.Image]
 
 
 class ImagePreprocess:
@@ -97,33 +111,29 @@ class ImagePreprocess:
                 "preprocess.steps of an image model must decode once, first",
                 'begin them with {"op": "decode"}',
             )
-        unknown = [step.op for step in steps if step.op not in STEPS]
+        self._steps = steps[1:]
+        unknown = [step.op for step in self._steps if step.op not in STEPS]
         if unknown:
             raise InvalidArtifact(
                 f"preprocess.steps: {unknown[0]!r} does not work on images",
-                f"use {', '.join(STEPS)}",
+                f"use decode, then {', '.join(STEPS)}",
             )
-        self._steps = steps
         self._input = manifest.inputs[0]
         own_limit = manifest.limits.max_pixels or settings.max_pixels
         self._max_pixels = min(settings.max_pixels, own_limit)
 
     def peek(self, data: bytes) -> Pending:
         """Read the header of the encoded image `data`."""
-        image = self._open(data)
-        pixels = image.width * image.height
+        encoded = _opened(data)
+        self._check_size(encoded.width, encoded.height)
+        pixels = encoded.width * encoded.height
         return Pending(
             large=max(pixels, len(data)) > SMALL,
             unpacked=pixels * PIXEL,
-            finish=partial(self._prepare, image),
+            finish=partial(self._prepare, encoded.decode),
         )
 
-    def _open(self, data: bytes) -> Image.Image:
-        if not data:
-            raise InvalidInput("the image is empty: no bytes were sent")
-        with _blaming_the_image(data):
-            image = Image.open(BytesIO(data), formats=FORMATS)
-        width, height = image.size
+    def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             raise InputTooLarge(
                 f"the image is {width}×{height} pixels; at most {self._max_pixels:,} are taken"
@@ -133,13 +143,17 @@ class ImagePreprocess:
                 f"the image is {width}×{height} pixels; "
                 f"one side may be at most {MAX_ASPECT} times the other"
             )
-        return image
 
-    def _prepare(self, image: Image.Image) -> Prepared:
-        with _blaming_the_image(b""):
+    def _prepare(self, decode: Callable[[], Image.Image]) -> Prepared:
+        try:
+            image = decode()
             for step in self._steps:
                 image = STEPS[step.op](image, step)
             pixels = np.asarray(image)
+        except ConvserveError:
+            raise
+        except Exception as error:
+            raise _fault(error) from error
         self._check_shape(pixels.shape)
         return Prepared({self._input.name: pixels}, {})
 
@@ -164,19 +178,35 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((samples >> 8).astype(np.uint8))
 
 
-@contextmanager
-def _blaming_the_image(data: bytes) -> Iterator[None]:
-    """Turn whatever a decoder stumbles over into the caller's error."""
+def _opened(data: bytes) -> Encoded:
+    if not data:
+        raise InvalidInput("the image is empty: no bytes were sent")
+    if len(data) <= SMALL and (plain := png.read(data)):
+        otherwise = partial(_decode, data)
+        return Encoded(plain.width, plain.height, partial(plain.decode, otherwise))
+    image = _open(data)
+    return Encoded(image.width, image.height, partial(decode, image))
+
+
+def _decode(data: bytes) -> Image.Image:
+    return decode(_open(data))
+
+
+def _open(data: bytes) -> Image.Image:
     try:
-        yield
-    except ConvserveError:
-        raise
-    except UnidentifiedImageError:
-        if data.startswith(BEGINNINGS):
-            raise InvalidInput("the image has a broken or truncated header") from None
-        raise UnsupportedMedia("the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputTooLarge(f"the image has too many pixels: {error}") from None
-    # Decoders fed with garbage raise anything from SyntaxError to struct.error.
+        return Image.open(BytesIO(data), formats=FORMATS)
     except Exception as error:
-        raise InvalidInput(f"the image cannot be decoded: {str(error)[:200]}") from error
+        raise _fault(error, data) from None
+
+
+def _fault(error: Exception, data: bytes = b"") -> ConvserveError:
+    """Return whatever a decoder stumbled over as the caller's error."""
+    match error:
+        case UnidentifiedImageError() if data.startswith(BEGINNINGS):
+            return InvalidInput("the image has a broken or truncated header")
+        case UnidentifiedImageError():
+            return UnsupportedMedia("the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF image")
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return InputTooLarge(f"the image has too many pixels: {error}")
+    # Decoders fed with garbage raise anything from SyntaxError to struct.error.
+    return InvalidInput(f"the image cannot be decoded: {str(error)[:200]}")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from convserve.artifact import Manifest, read_manifest
 from convserve.errors import (
@@ -19,6 +19,7 @@ from convserve.errors import (
     InvalidInput,
     UnsupportedMedia,
 )
+from convserve.preprocess import png
 from convserve.preprocess.image import ImagePreprocess
 from convserve.settings import Settings
 from convserve_models import reference
@@ -85,6 +86,71 @@ def test_it_reads_pictures_as_the_training_side_does(
     ours = pixels(preprocess, encoded)
     assert ours.dtype == np.uint8
     np.testing.assert_array_equal(ours, reference.image(encoded, IMAGE_STEPS))
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@st.composite
+def plain_png(draw: st.DrawFn) -> bytes:
+    """A PNG file with more or less in it beside its pixels, some of which `png` does not know."""
+    size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    mode = draw(st.sampled_from(["RGB", "L", "RGBA", "P", "1", "I;16"]))
+    image = Image.effect_noise(size, 90).convert(mode)
+    further: dict[str, Any] = {"icc_profile": PROFILE, "gamma": 0.45, "dpi": (72, 72)}
+    kept = draw(st.sets(st.sampled_from(sorted(further))))
+    if draw(st.booleans()):
+        further["exif"], kept = Image.Exif(), kept | {"exif"}
+        further["exif"][0x0112] = draw(st.integers(1, 8))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", **{key: further[key] for key in kept})
+    return stream.getvalue()
+
+
+def by_pillow(data: bytes) -> Pixels | None:
+    try:
+        return reference.image(data, [{"op": "decode"}])
+    except Exception:
+        return None
+
+
+def by_us(preprocess: ImagePreprocess, data: bytes) -> Pixels | None:
+    try:
+        return pixels(preprocess, data)
+    except CallerError:
+        return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=plain_png(), change=st.none() | st.tuples(st.integers(0, 2**16), st.integers(1, 255)))
+def test_png_files_are_read_as_pillow_reads_them_or_not_at_all(
+    manifest: Manifest, data: bytes, change: tuple[int, int] | None
+) -> None:
+    if change:
+        place, flips = change[0] % len(data), change[1]
+        data = data[:place] + bytes([data[place] ^ flips]) + data[place + 1 :]
+    free = ImagePreprocess(with_steps(manifest, [{"op": "decode"}], FREE), Settings())
+    expected, found = by_pillow(data), by_us(free, data)
+    if expected is None or found is None:
+        assert expected is found
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+@given(width=st.integers(1, 40), height=st.integers(1, 40), mode=st.sampled_from(["RGB", "L"]))
+def test_plain_png_files_do_not_need_pillow_to_open_them(
+    width: int, height: int, mode: str
+) -> None:
+    def otherwise() -> Image.Image:
+        raise AssertionError("the pixels are whole")
+
+    stream = io.BytesIO()
+    image = Image.effect_noise((width, height), 90).convert(mode)
+    image.save(stream, "PNG", icc_profile=PROFILE)
+    plain = png.read(stream.getvalue())
+    assert plain
+    assert (plain.width, plain.height) == (width, height)
+    np.testing.assert_array_equal(plain.decode(otherwise), image.convert("RGB"))
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box", "nearest"])

@@ -282,7 +282,7 @@ async def test_without_room_a_model_is_not_loaded_and_nobody_leaves(
 async def test_who_uses_a_model_that_is_unloaded_may_finish(store: Path, memory: Memory) -> None:
     async with crowded(store, memory, budget=200) as repository:
         first, trace = await repository.get(TEXT, "1"), Trace("id")
-        with first.in_use(), repository.memory.hold() as hold:
+        with first.in_use, repository.memory.hold() as hold:
             second = asyncio.create_task(repository.get(TEXT, "2"))
             while repository.versions(TEXT)[-1].state == "ready":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -303,7 +303,7 @@ async def test_users_of_all_models_at_once_are_all_served(store: Path, memory: M
                     await asyncio.sleep(0.01)
                     continue
                 trace = Trace("id")
-                with model.in_use(), repository.memory.hold() as hold:
+                with model.in_use, repository.memory.hold() as hold:
                     prepared = await model.prepare(b"Goal!", trace, hold)
                     await model.infer(prepared, trace, top_k=None)
                 return model.version
@@ -378,7 +378,7 @@ async def two_cores(store: Path) -> AsyncIterator[ServedModel]:
 async def answers(model: ServedModel) -> list[object]:
     async def ask(text: str) -> object:
         trace = Trace("id")
-        with model.in_use():
+        with model.in_use:
             prepared = await model.prepare(text.encode(), trace, UNLIMITED.hold().__enter__())
             return await model.infer(prepared, trace, top_k=None)
 

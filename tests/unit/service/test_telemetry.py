@@ -95,7 +95,7 @@ def test_every_application_has_metrics_of_its_own() -> None:
 def test_the_batcher_is_told_in_metrics() -> None:
     telemetry = Telemetry()
     metrics = ModelMetrics(telemetry, "m", "1")
-    metrics.queue_depth(3)
+    metrics.watch_queue(lambda: 3)
     metrics.batch_started(4)
     metrics.batch_finished(4, 0.2)
     metrics.cancelled("queue")

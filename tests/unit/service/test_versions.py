@@ -45,7 +45,7 @@ async def test_a_new_version_is_verified_before_it_is_the_latest(store: Path) ->
 async def test_who_uses_the_old_one_finishes_with_it(store: Path) -> None:
     async with opened(store) as repository:
         old = await repository.get(TEXT)
-        with old.in_use():
+        with old.in_use:
             edit(store / TEXT / "1", lambda manifest: manifest.update(title="another"))
             await repository.refresh()
             new = await repository.get(TEXT)
@@ -169,7 +169,7 @@ async def test_reloading_under_load_fails_nobody(store: Path) -> None:
         async def ask() -> None:
             while not done.is_set():
                 model = await repository.get(TEXT)
-                with model.in_use(), repository.memory.hold() as hold:
+                with model.in_use, repository.memory.hold() as hold:
                     await asyncio.sleep(0)
                     prepared = await model.prepare(SLOW.encode(), Trace("id"), hold)
                     await model.infer(prepared, Trace("id"), top_k=1)

@@ -46,7 +46,7 @@ async def infer(request: Request) -> Response:
     model = await repository.get(**request.path_params)
     trace.metrics = model.metrics
     model.admit(deadline)
-    with model.in_use(), repository.memory.hold() as hold:
+    with model.in_use, repository.memory.hold() as hold:
         question = await _read(request, model, hold)
         deadline = _deadline(request, question, deadline)
         with abandoned_on_departure(request.receive):
@@ -61,7 +61,7 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
     if length == RAW:
         question = raw(model, body, request.headers.get("content-type", ""))
     else:
-        with model.refusals(), hold.during(JSON_BYTES * min(length or len(body), len(body))):
+        with model.refusals, hold.during(JSON_BYTES * min(length or len(body), len(body))):
             question = decode(body, length)
     request.scope["trace"].span("decode", perf_counter() - started)
     _check_parameters(question)
