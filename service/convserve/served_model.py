@@ -355,7 +355,7 @@ class ServedModel:
         pending = self._preprocess.peek(data)
         if pending.large:
             return await self._decode(lambda: _finish(pending, hold), deadline)
-        return _finish(pending, hold)
+        return pending.finish()  # small, and one at a time: nobody accounts for it
 
     async def _decode(self, work: Callable[[], Prepared], deadline: float) -> Prepared:
         """Decode on a thread what will be decoded, and run, in time."""

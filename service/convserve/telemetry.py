@@ -176,11 +176,12 @@ class Statistics:
 
     def answered(self, status: int, trace: "Trace") -> None:
         """A request was answered."""
+        seconds = trace.seconds
         if status >= 400:
-            self._durations["fail"].add(trace.seconds)
+            self._durations["fail"].add(seconds)
             return
         self._last = time()
-        self._durations["success"].add(trace.seconds)
+        self._durations["success"].add(seconds)
         for part, span in self.PARTS.items():
             self._durations[part].add(trace.spans.get(span, 0.0))
 
@@ -246,10 +247,13 @@ class ModelMetrics:
 
     def unloaded(self, sha256: str) -> None:
         """The model with this digest is in service no more."""
-        self._telemetry.serving[*self._labels, sha256] -= 1
-        if not self._telemetry.serving[*self._labels, sha256]:  # a successor may have the same
+        serving = self._telemetry.serving
+        serving[*self._labels, sha256] -= 1
+        if not serving[*self._labels, sha256]:  # a successor may have the same
+            del serving[*self._labels, sha256]
             self._telemetry.model_info.remove(*self._labels, sha256)
-            self.watch_queue(int)  # none, and nothing of the model stays
+        if not any(served[:2] == self._labels for served in serving):
+            self.watch_queue(int)  # nobody waits, and nothing of the model stays
         self._telemetry.unloaded.labels(*self._labels).inc()
 
     def answered(self, status: int, trace: "Trace") -> None:

@@ -12,7 +12,7 @@ from convserve.preprocess.prepared import SMALL
 from convserve.served_model import ServedModel
 from convserve.settings import Settings
 
-TIMEOUT = "x-request-timeout-ms"
+TIMEOUT = b"x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """Content-Encoding (RFC 9110) → what zlib calls it."""
@@ -20,13 +20,21 @@ WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 EXPANSION = 1032  # what DEFLATE makes of a byte at most
 
 
+def header(request: Request, name: bytes, default: str = "") -> str:
+    """Return the value of the first header with this lower-case name."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return default
+
+
 def deadline(request: Request) -> float:
     """Return when the answer becomes worthless, in seconds of the loop's clock."""
     settings: Settings = request.app.state.settings
-    stated = request.headers.get(TIMEOUT)
-    if stated is not None and not MILLISECONDS.fullmatch(stated):
+    stated = header(request, TIMEOUT, str(settings.deadline_ms))
+    if not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
-    return asyncio.get_running_loop().time() + int(stated or settings.deadline_ms) / 1e3
+    return asyncio.get_running_loop().time() + int(stated) / 1e3
 
 
 async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
@@ -34,7 +42,7 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
 
     Raises UnsupportedMedia, MalformedRequest, InputTooLarge or QueueFull.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = header(request, b"content-encoding", "identity").strip().lower()
     if encoding != "identity" and encoding not in WINDOWS:
         raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
     settings: Settings = request.app.state.settings
@@ -45,22 +53,22 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
 
 async def _received(request: Request, model: ServedModel, hold: Hold, limit: int) -> bytes:
     """Refuse what is too long by what is stated, or else while it comes in."""
-    stated = request.headers.get("content-length", "")
+    stated = header(request, b"content-length")
     if stated.isdecimal() and int(stated[:19]) > limit:
         raise _too_long(limit)
-    chunks = []
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise _too_long(limit)
-            with model.refusals:
-                hold.take(len(chunk))
-            chunks.append(chunk)
-    except ClientDisconnect:
-        model.metrics.cancelled("body")
-        raise
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            model.metrics.cancelled("body")
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        with model.refusals:
+            hold.take(len(chunk))
+        if hold.taken > limit:
+            raise _too_long(limit)
+        chunks.append(chunk)
     return b"".join(chunks)
 
 

@@ -113,11 +113,15 @@ class _Request(Generic[P, R]):
 
 @dataclass(eq=False, slots=True)
 class _Batch(Generic[P, R]):
-    """Requests on an executor; `timer` is what happens if they are not back by then."""
+    """Requests on an executor; `timer` is what happens if they are not back by then.
+
+    The run is expected to take `needed` seconds.
+    """
 
     requests: Sequence[_Request[P, R]]
     stop: Stop
     started: float
+    needed: float
     timer: asyncio.TimerHandle
 
     @property
@@ -250,7 +254,7 @@ class Batcher(Generic[P, R]):
         self.check(key=key, deadline=deadline, priority=priority)
         answer = asyncio.get_running_loop().create_future()
         end = math.inf if deadline is None else deadline
-        request = _Request[P, R](payload, key, priority, end, monotonic(), answer)
+        request: _Request[P, R] = _Request(payload, key, priority, end, monotonic(), answer)
         displaced = self._waiting.admit(request)
         if displaced and not displaced.answer.done():
             displaced.answer.set_exception(self._full())
@@ -300,8 +304,7 @@ class Batcher(Generic[P, R]):
         now, seconds = monotonic(), 0.0
         for running, batch in self._running.items():
             if not running.done():
-                needed = self._turnaround(batch.key, len(batch.requests))
-                seconds += abs(needed - (now - batch.started))
+                seconds += abs(batch.needed - (now - batch.started))
         return seconds
 
     def _turnaround(self, key: Hashable, size: int) -> float:
@@ -354,7 +357,8 @@ class Batcher(Generic[P, R]):
         loop, stop = asyncio.get_running_loop(), self._new_stop()
         running = loop.run_in_executor(self._pool, self._execute, payloads, stop)
         timer = loop.call_later(self._run_seconds, self._stop, running)
-        self._running[running] = _Batch(requests, stop, monotonic(), timer)
+        needed = self._turnaround(requests[0].key, len(requests))
+        self._running[running] = _Batch(requests, stop, monotonic(), needed, timer)
         for request in requests:
             request.running = running
         running.add_done_callback(self._finish)

@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from enum import IntEnum
-from itertools import count
+from itertools import accumulate, count
 from typing import Generic, Protocol, TypeVar
 
 
@@ -56,9 +56,10 @@ class Waiting(Generic[E]):
         self._predict = predict
         self._arrivals = count()
         self._lanes: dict[Lane, OrderedDict[E, int]] = {}
+        self._counts = [0 for _ in Priority]
 
     def __len__(self) -> int:
-        return self._count(Priority.LOW)
+        return sum(self._counts)
 
     def seconds(self, priority: Priority = Priority.LOW, but: Lane | None = None) -> float:
         """Predict how long one executor would run for all that wait, of this priority or above.
@@ -89,7 +90,7 @@ class Waiting(Generic[E]):
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
-        return self._count(priority) >= self._capacity
+        return sum(self._counts[: priority + 1]) >= self._capacity
 
     def admit(self, entry: E) -> E | None:
         """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
@@ -100,16 +101,22 @@ class Waiting(Generic[E]):
             self.leave(displaced)
         lane = self._lanes.setdefault((entry.priority, entry.key), OrderedDict())
         lane[entry] = next(self._arrivals)
+        self._counts[entry.priority] += 1
         return displaced
 
     def leave(self, entry: E) -> bool:
         """Forget `entry`; return whether it was still waiting."""
         lane = (entry.priority, entry.key)
-        entries = self._lanes.get(lane, OrderedDict())
-        waited = entries.pop(entry, None) is not None
-        if waited and not entries:
+        if entry not in self._lanes.get(lane, ()):
+            return False
+        self._drop(lane, entry)
+        if not self._lanes[lane]:
             del self._lanes[lane]
-        return waited
+        return True
+
+    def _drop(self, lane: Lane, entry: E) -> None:
+        del self._lanes[lane][entry]
+        self._counts[lane[0]] -= 1
 
     def take(self, now: float, idle: int) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
@@ -120,7 +127,7 @@ class Waiting(Generic[E]):
         else waits: work that nobody can use is never done in another's place. Nobody joins a
         batch that this makes too late.
         """
-        shares = [math.ceil(self._count(priority) / idle) for priority in Priority]
+        shares = [math.ceil(waiting / idle) for waiting in accumulate(self._counts)]
         while self._lanes:
             first = min(self._lanes, key=self._turn)
             if batch := self._pop(first, min(self._max_batch_size, shares[first[0]]), now):
@@ -136,24 +143,16 @@ class Waiting(Generic[E]):
         while entries and len(batch) < size:
             entry = next(iter(entries))
             if entry.stale(now) or (soonest > entry.deadline and len(self) > 1):
-                del entries[entry]
+                self._drop(lane, entry)
                 continue
             end = min(end, entry.deadline)
             if batch and latest > end and now + self._predict(key, len(batch) + 1) > end:
                 break
-            del entries[entry]
+            self._drop(lane, entry)
             batch.append(entry)
         if not entries:
             del self._lanes[lane]
         return batch
-
-    def _count(self, priority: Priority) -> int:
-        """How many of this priority or above wait."""
-        count = 0
-        for lane, entries in self._lanes.items():
-            if lane[0] <= priority:
-                count += len(entries)
-        return count
 
     def _turn(self, lane: Lane) -> tuple[Priority, int]:
         return lane[0], next(iter(self._lanes[lane].values()))

@@ -159,6 +159,8 @@ class ImagePreprocess:
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self._input.shape[1:]
+        if shape == wanted:
+            return
         if len(wanted) != len(shape) or any(
             size not in (-1, actual) for size, actual in zip(wanted, shape, strict=True)
         ):

@@ -121,6 +121,19 @@ def test_counters_are_there_before_they_count() -> None:
     assert found["convserve_errors_total['queue_full']"] == 0
 
 
+def test_a_queue_is_told_of_until_its_last_model_is_gone() -> None:
+    telemetry, name = Telemetry(), "convserve_queue_depth['1', 'm']"
+    old, new = ModelMetrics(telemetry, "m", "1"), ModelMetrics(telemetry, "m", "1")
+    old.watch_queue(lambda: 3)
+    old.in_service("digest")
+    new.watch_queue(lambda: 4)
+    new.in_service("another digest")
+    old.unloaded("digest")
+    assert samples(telemetry)[name] == 4
+    new.unloaded("another digest")
+    assert samples(telemetry)[name] == 0
+
+
 def test_throttling_is_read_at_every_scrape() -> None:
     readings = iter([Throttling(10, 2, 1.5), Throttling(20, 3, 2.5)])
     telemetry = Telemetry()

@@ -18,7 +18,7 @@ from convserve.api.open_inference.tensors import (
     items,
     raw,
 )
-from convserve.api.reading import TIMEOUT, read_body
+from convserve.api.reading import TIMEOUT, header, read_body
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.together import together
 from convserve.engine import Arrays
@@ -31,7 +31,7 @@ from convserve.served_model import ServedModel
 from convserve.settings import Settings
 from convserve.telemetry import Trace
 
-HEADER_LENGTH = "inference-header-content-length"
+HEADER_LENGTH = b"inference-header-content-length"
 JSON_BYTES = 24  # of Python objects that a byte of JSON may become, until it is an array
 WORTH_PACKING = 1024  # bytes; below, gzip costs more than it saves
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -59,7 +59,7 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
     started = perf_counter()
     length = _header_length(request)
     if length == RAW:
-        question = raw(model, body, request.headers.get("content-type", ""))
+        question = raw(model, body, header(request, b"content-type"))
     else:
         with model.refusals, hold.during(JSON_BYTES * min(length or len(body), len(body))):
             question = decode(body, length)
@@ -70,8 +70,8 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
 
 
 def _header_length(request: Request) -> int | None:
-    stated = request.headers.get(HEADER_LENGTH)
-    if stated is None:
+    stated = header(request, HEADER_LENGTH)
+    if not stated:
         return None
     if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:
         raise MalformedRequest("Inference-Header-Content-Length must be a number of bytes")
@@ -94,7 +94,7 @@ def _deadline(request: Request, question: InferRequest, deadline: float) -> floa
         return deadline
     trace: Trace = request.scope["trace"]
     end: float = asyncio.get_running_loop().time() - trace.seconds + microseconds / 1e6
-    return min(deadline, end) if TIMEOUT in request.headers else end
+    return min(deadline, end) if header(request, TIMEOUT) else end
 
 
 async def _answer(
@@ -142,7 +142,7 @@ async def _response(
 
 async def _packed(request: Request, body: bytes) -> tuple[bytes, dict[str, str]]:
     """Compress an answer if the caller asks for it and it is worth it."""
-    accepted = request.headers.get("accept-encoding", "")
+    accepted = header(request, b"accept-encoding")
     encoding = next((name for name in WINDOWS if name in accepted), None)
     if encoding is None or len(body) < WORTH_PACKING:
         return body, {}
