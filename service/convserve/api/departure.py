@@ -5,8 +5,8 @@ import asyncio
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-# Most answers are quicker than this, and watching costs a task.
-PATIENCE_SECONDS = 0.05
+# Most answers are quicker than this, even when many wait, and watching costs a task.
+PATIENCE_SECONDS = 0.2
 
 
 class abandoned_on_departure:  # noqa: N801 - reads as what it does

@@ -149,13 +149,14 @@ class ImagePreprocess:
             image = decode()
             for step in self._steps:
                 image = STEPS[step.op](image, step)
-            pixels = np.asarray(image)
+            pixels = np.frombuffer(image.tobytes(), np.uint8)
         except ConvserveError:
             raise
         except Exception as error:
             raise _fault(error) from error
-        self._check_shape(pixels.shape)
-        return Prepared({self._input.name: pixels}, {})
+        shape = image.height, image.width, 3
+        self._check_shape(shape)
+        return Prepared({self._input.name: pixels.reshape(shape)}, {})
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self._input.shape[1:]
