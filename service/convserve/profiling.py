@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import median
 
 from convserve.engine import Arrays
+from convserve.engine.cost import batch_sizes
 from convserve.engine.layout import Choice, Layout, Trial, choose, layouts, medians
 from convserve.engine.session import RUNTIME, Session
 from convserve.errors import InvalidArtifact
 from convserve.repository import Repository
-from convserve.served_model import ServedModel, batch_sizes
+from convserve.served_model import ServedModel
 from convserve.settings import InvalidSettings, Settings
 from convserve.telemetry import Telemetry
 

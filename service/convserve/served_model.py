@@ -19,6 +19,7 @@ from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, loa
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
+from convserve.engine.cost import batch_sizes
 from convserve.engine.cpu import CpuBudget
 from convserve.engine.decoders import Decoders, JobQueue
 from convserve.engine.isolation import Stop
@@ -428,11 +429,6 @@ class _Pace:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False
-
-
-def batch_sizes(largest: int) -> list[int]:
-    """Return 1, 2, 4 … and the largest."""
-    return sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
 
 
 def open_model(

@@ -69,6 +69,12 @@ class Cost(Protocol):
     def predict(self, key: Hashable, size: int) -> float:
         """Return the seconds that a run of so many payloads will take; 0 if unknown."""
 
+    def worthwhile(self, key: Hashable, most: int, overhead: float) -> int:
+        """Return the batch size beyond which each payload costs hardly less; at most `most`.
+
+        `overhead` seconds come on top of every run.
+        """
+
     def learn(self, key: Hashable, size: int, seconds: float) -> None:
         """A run of so many payloads took so many seconds."""
 
@@ -109,6 +115,11 @@ class _Request(Generic[P, R]):
     def stale(self, now: float) -> bool:
         """Tell whether the deadline has passed or the submitter is gone."""
         return self.answer.done() or self.deadline <= now
+
+    def give_up(self) -> None:
+        """Tell the submitter now what else it would hear at its deadline."""
+        if not self.answer.done():
+            self.answer.set_exception(DeadlineExceeded("no answer is possible by the deadline"))
 
 
 @dataclass(eq=False, slots=True)
@@ -159,6 +170,8 @@ class Batcher(Generic[P, R]):
         grace_seconds: float,
         observe: Observer | None = None,
     ) -> None:
+        if max_batch_size < 1:
+            raise ValueError("the batch size must be at least 1")
         self._run = run
         self._name = name
         self._cost = cost
@@ -167,7 +180,8 @@ class Batcher(Generic[P, R]):
         self._run_seconds = run_seconds
         self._grace_seconds = grace_seconds
         self._observe: Observer = observe or _Nobody()
-        self._waiting = Waiting[_Request[P, R]](queue_capacity, max_batch_size, self._turnaround)
+        self._max_batch_size = max_batch_size
+        self._waiting = Waiting[_Request[P, R]](queue_capacity, self._size, self._turnaround)
         self._lag = 0.0
         self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
@@ -306,6 +320,9 @@ class Batcher(Generic[P, R]):
             if not running.done():
                 seconds += abs(batch.needed - (now - batch.started))
         return seconds
+
+    def _size(self, key: Hashable) -> int:
+        return self._cost.worthwhile(key, self._max_batch_size, self._lag)
 
     def _turnaround(self, key: Hashable, size: int) -> float:
         """Predict a run and what comes on top: a busy event loop is late to see that it ended."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 WINDOW = 15  # runs of one batch size that are remembered
+GAIN = 0.05  # of a payload's cost: for less, none of them waits for more to join its batch
+RUNS = 3  # after which a batch size is compared with others
 SHAPES = 64  # shapes that are remembered, the ones learned last
 
 
@@ -43,10 +45,20 @@ class CostModel:
 
         A shape that is new is taken to cost what the shape learned last costs.
         """
-        if not self._curves:
-            return 0.0
-        curve = self._curves.get(key) or next(reversed(self._curves.values()))
-        return curve.predict(size)
+        curve = self._curve(key)
+        return curve.predict(size) if curve else 0.0
+
+    def worthwhile(self, key: Hashable, most: int, overhead: float) -> int:
+        """Return the batch size, up to `most`, beyond which each payload costs hardly less.
+
+        `overhead` seconds come on top of every run. It is `most` until a larger batch was tried
+        and gained nothing.
+        """
+        curve = self._curve(key)
+        return curve.worthwhile(most, overhead) if curve else most
+
+    def _curve(self, key: Hashable) -> "_Curve | None":
+        return self._curves.get(key) or next(reversed(self._curves.values()), None)
 
     def forget(self) -> None:
         """Know nothing again: runs are made in another way from now on."""
@@ -65,7 +77,9 @@ class _Curve:
         self._learned: dict[int, int] = {}
         self._sizes: list[int] = [0]
         self._seconds: list[float] = [0.0]
-        self._predicted: dict[int, float] = {}  # since the last run: many ask, few runs teach
+        # Since the last run: many ask, few runs teach.
+        self._predicted: dict[int, float] = {}
+        self._worthwhile: dict[int, int] = {}
 
     def learn(self, size: int, seconds: float) -> None:
         self._recent.setdefault(size, deque(maxlen=WINDOW)).append(seconds)
@@ -74,12 +88,25 @@ class _Curve:
         medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
         self._predicted.clear()
+        self._worthwhile.clear()
 
     def predict(self, size: int) -> float:
         seconds = self._predicted.get(size)
         if seconds is None:
             seconds = self._predicted[size] = self._interpolate(size)
         return seconds
+
+    def worthwhile(self, most: int, overhead: float) -> int:
+        if most not in self._worthwhile:
+            self._worthwhile[most] = min(most, self._smallest(overhead) or most)
+        return self._worthwhile[most]
+
+    def _smallest(self, overhead: float) -> int | None:
+        """Return the smallest size with nearly the least cost, None if that is the largest."""
+        tried = sorted(size for size, runs in self._recent.items() if len(runs) >= RUNS)
+        costs = {size: (self.predict(size) + overhead) / size for size in tried}
+        enough = (1 + GAIN) * min(costs.values(), default=0)
+        return next((size for size in tried[:-1] if costs[size] <= enough), None)
 
     def _interpolate(self, size: int) -> float:
         place = bisect_left(self._sizes, size)
@@ -97,6 +124,11 @@ class _Curve:
             Point(size, seconds, self._learned[size])
             for size, seconds in zip(self._sizes[1:], self._seconds[1:], strict=True)
         ]
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """Return 1, 2, 4 … and the largest."""
+    return sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
 
 
 def monotone(points: Sequence[tuple[float, float]]) -> list[float]:

@@ -33,6 +33,9 @@ class Entry(Protocol):
     def stale(self, now: float) -> bool:
         """Tell whether nobody wants the answer any more."""
 
+    def give_up(self) -> None:
+        """It is dropped: no answer is possible by its deadline."""
+
 
 E = TypeVar("E", bound=Entry)
 
@@ -43,16 +46,20 @@ Lane = tuple[Priority, Hashable]
 class Waiting(Generic[E]):
     """Those who wait, by priority, then first come first served, one lane per priority and key.
 
-    `predict` returns the seconds that a run of so many entries of a key will take.
+    `size` returns how large a batch of a key may be, `predict` the seconds that a run of so many
+    of them will take.
     """
 
     def __init__(
-        self, capacity: int, max_batch_size: int, predict: Callable[[Hashable, int], float]
+        self,
+        capacity: int,
+        size: Callable[[Hashable], int],
+        predict: Callable[[Hashable, int], float],
     ) -> None:
-        if min(capacity, max_batch_size) < 1:
-            raise ValueError("queue capacity and max batch size must be at least 1")
+        if capacity < 1:
+            raise ValueError("the queue's capacity must be at least 1")
         self._capacity = capacity
-        self._max_batch_size = max_batch_size
+        self._size = size
         self._predict = predict
         self._arrivals = count()
         self._lanes: dict[Lane, OrderedDict[E, int]] = {}
@@ -80,13 +87,13 @@ class Waiting(Generic[E]):
         So many more are `coming` before it. As many as wait already are expected to join its batch
         after it.
         """
-        own = (priority, key)
+        own, size = (priority, key), self._size(key)
         length = len(self._lanes.get(own, ())) + coming
-        full, others = divmod(length, self._max_batch_size)
+        full, others = divmod(length, size)
         before = self.seconds(priority, but=own)
         if full:
-            before += full * self._predict(key, self._max_batch_size)
-        return before, self._predict(key, min(self._max_batch_size, others + 1 + length))
+            before += full * self._predict(key, size)
+        return before, self._predict(key, min(size, others + 1 + length))
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
@@ -130,7 +137,7 @@ class Waiting(Generic[E]):
         shares = [math.ceil(waiting / idle) for waiting in accumulate(self._counts)]
         while self._lanes:
             first = min(self._lanes, key=self._turn)
-            if batch := self._pop(first, min(self._max_batch_size, shares[first[0]]), now):
+            if batch := self._pop(first, min(self._size(first[1]), shares[first[0]]), now):
                 return batch
         return []
 
@@ -144,6 +151,7 @@ class Waiting(Generic[E]):
             entry = next(iter(entries))
             if entry.stale(now) or (soonest > entry.deadline and len(self) > 1):
                 self._drop(lane, entry)
+                entry.give_up()
                 continue
             end = min(end, entry.deadline)
             if batch and latest > end and now + self._predict(key, len(batch) + 1) > end:
@@ -166,5 +174,6 @@ class Waiting(Generic[E]):
         return max(last, key=lambda item: item[1])[0]
 
     def _lane_seconds(self, key: Hashable, length: int) -> float:
-        full, rest = divmod(length, self._max_batch_size)
-        return full * self._predict(key, self._max_batch_size) + self._predict(key, rest)
+        size = self._size(key)
+        full, rest = divmod(length, size)
+        return full * self._predict(key, size) + self._predict(key, rest)

@@ -28,6 +28,9 @@ class Known:
     def predict(self, key: Hashable, size: int) -> float:
         return self.each * size
 
+    def worthwhile(self, key: Hashable, most: int, overhead: float) -> int:
+        return most
+
     def learn(self, key: Hashable, size: int, seconds: float) -> None: ...
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from convserve.engine.batcher import Answer, Batcher
-from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -40,6 +39,10 @@ class Person:
     deadline: float
     priority: Priority = Priority.NORMAL
     gone: bool = False
+    given_up: bool = False
+
+    def give_up(self) -> None:
+        self.given_up = True
 
     def stale(self, now: float) -> bool:
         return self.gone or self.deadline <= now
@@ -55,7 +58,7 @@ class WaitingMachine(RuleBasedStateMachine):
     )
     def open(self, capacity: int, largest: int, each: float) -> None:
         self.capacity, self.largest, self.cost = capacity, largest, Known(each)
-        self.queue = Waiting[Person](capacity, largest, self.cost.predict)
+        self.queue = Waiting[Person](capacity, lambda key: largest, self.cost.predict)
         self.now = 0.0
         self.people: list[Person] = []  # in order of arrival, until taken or left
         self.numbers = iter(range(10**6))
@@ -127,6 +130,7 @@ class WaitingMachine(RuleBasedStateMachine):
         everybody_is_useful = len(useful) == len(self.people)
         alone = self.live() if len(self.people) == len(self.queue) == 1 else []
         batch = self.queue.take(self.now, idle)
+        assert not any(person.given_up for person in [*useful, *batch])
         if not useful:  # the last of all is run, and may prove the prediction wrong
             assert len(batch) <= 1
             assert set(alone) <= set(batch) <= set(self.live())
@@ -161,7 +165,7 @@ TestWaiting.settings = settings(max_examples=300, stateful_step_count=40, deadli
 
 
 def test_the_prospect_of_one_more_counts_its_own_batch_apart() -> None:
-    queue = Waiting[Person](100, 4, Known(1).predict)
+    queue = Waiting[Person](100, lambda key: 4, Known(1).predict)
     assert queue.prospect("a") == (0, 1)
     for arrived, prospect in enumerate([(0, 3), (0, 4), (0, 4), (4, 4), (4, 4)], start=1):
         queue.admit(Person(arrived, "a", math.inf))
@@ -177,7 +181,7 @@ def test_the_prospect_of_one_more_counts_its_own_batch_apart() -> None:
 @pytest.mark.parametrize(("capacity", "largest"), [(0, 1), (1, 0), (-1, 4)])
 def test_limits_below_one_are_refused(capacity: int, largest: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Waiting[Person](capacity, largest, CostModel().predict)
+        make(lambda payloads, stop: payloads, queue_capacity=capacity, max_batch_size=largest)
 
 
 # --------------------------------------------------------------------------- isolation, no thread

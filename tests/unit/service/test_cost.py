@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.engine.cost import SHAPES, WINDOW, CostModel, Point, monotone
+from convserve.engine.cost import (
+    GAIN,
+    RUNS,
+    SHAPES,
+    WINDOW,
+    CostModel,
+    Point,
+    batch_sizes,
+    monotone,
+)
 
 seconds = st.floats(1e-6, 1e3)
 runs = st.lists(st.tuples(st.integers(1, 32), seconds), min_size=1, max_size=200)
@@ -51,6 +60,44 @@ def test_outliers_do_not_move_it(fixed: float, each: float, outliers: list[float
     for size in range(1, 17):
         assert cost.predict("shape", size) == pytest.approx(fixed + each * size)
     assert cost.predict("shape", 32) == pytest.approx(2 * (fixed + each * 16))  # in proportion
+
+
+@given(
+    fixed=st.floats(0, 1),
+    each=st.floats(1e-3, 1),
+    overhead=st.floats(0, 1),
+    most=st.integers(1, 64),
+)
+def test_a_batch_is_as_small_as_costs_hardly_more(
+    fixed: float, each: float, overhead: float, most: int
+) -> None:
+    sizes = batch_sizes(most)
+    cost = learned([(size, fixed + each * size) for size in sizes] * RUNS)
+    found = cost.worthwhile("shape", most, overhead)
+    shares = {size: (fixed + overhead) / size + each for size in sizes}
+    assert shares[found] <= (1 + GAIN) * shares[most] * (1 + 1e-9)
+    assert all(share >= (1 + GAIN) * shares[most] for size, share in shares.items() if size < found)
+
+
+def test_what_is_not_known_limits_no_batch() -> None:
+    assert CostModel().worthwhile("shape", 24, 0.0) == 24
+
+
+def test_a_batch_grows_when_single_runs_turn_out_dear() -> None:
+    cost = learned([(1, 0.1), (8, 0.8)] * WINDOW)
+    assert cost.worthwhile("shape", 8, 0.0) == 1
+    for _ in range(WINDOW):
+        cost.learn("shape", 1, 0.4)
+    assert cost.worthwhile("shape", 8, 0.0) == 8
+
+
+def test_larger_batches_are_tried_before_they_are_given_up() -> None:
+    cost = learned([(1, 0.1), (2, 0.2)] * (RUNS - 1))
+    assert cost.worthwhile("shape", 8, 0.0) == 8
+    cost.learn("shape", 1, 0.1)
+    assert cost.worthwhile("shape", 8, 0.0) == 8
+    cost.learn("shape", 2, 0.2)
+    assert cost.worthwhile("shape", 8, 0.0) == 1
 
 
 def test_it_follows_a_machine_that_slows_down() -> None:
