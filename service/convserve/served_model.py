@@ -133,6 +133,11 @@ class ServedModel:
         self.in_use = Users()
 
     @property
+    def batch_size(self) -> int:
+        """How many inputs share a run at most, by what runs have cost so far."""
+        return self.cost.worthwhile(None, self.max_batch_size, 0.0)
+
+    @property
     def idle(self) -> bool:
         """Tell whether it has nothing to do."""
         return self._batcher.idle

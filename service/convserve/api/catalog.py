@@ -55,8 +55,10 @@ def _cost(entry: Entry) -> list[dict[str, object]]:
 
 
 def _execution(entry: Entry) -> dict[str, object] | None:
-    """How its runs share the cores, and what that was chosen from."""
-    return asdict(entry.model.measured.choice) if entry.model else None
+    """How its runs share the cores, what that was chosen from, and how many inputs share a run."""
+    if entry.model is None:
+        return None
+    return {"batch_size": entry.model.batch_size, **asdict(entry.model.measured.choice)}
 
 
 def _json(content: object) -> Response:

@@ -155,7 +155,7 @@ def respond(request: Request, error: Exception) -> Response:
     code, detail = _describe(request, error)
     problem = PROBLEMS[code]
     telemetry: Telemetry = request.app.state.telemetry
-    telemetry.errors.labels(code).inc()
+    telemetry.error(code).inc()
     headers = _headers(problem.status, error)
     if PROTOCOL.match(_path(request)):
         place = getattr(error, "pointer", "")

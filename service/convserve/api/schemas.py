@@ -274,7 +274,12 @@ COMPONENTS: dict[str, Object] = {
         n={"type": "integer", "minimum": 1, "description": "How many runs were measured."},
     ),
     "Execution": _object(
-        "layout reason trials",
+        "batch_size layout reason trials",
+        batch_size={
+            "type": "integer",
+            "minimum": 1,
+            "description": "Inputs that share a run at most: more would gain less than 5 %.",
+        },
         layout=ref("Layout"),
         reason={"type": "string"},
         trials={"type": "array", "items": ref("Trial")},

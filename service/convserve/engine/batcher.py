@@ -21,7 +21,6 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.cpu import give_way
-from convserve.engine.decoders import CAUTION
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -34,6 +33,10 @@ from convserve.errors import (
 )
 
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
+# What a prediction is multiplied by before a deadline is held against it. Each deadline that was
+# missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
+CAUTION, MOST_CAUTION = 1.2, 3.0
+MISSED, MET = 1.05, 1.05 ** (-1 / 400)
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +120,9 @@ class _Request(Generic[P, R]):
         return self.answer.done() or self.deadline <= now
 
     def give_up(self) -> None:
-        """Tell the submitter now what else it would hear at its deadline."""
+        """Tell the submitter that no answer comes by its deadline."""
         if not self.answer.done():
-            self.answer.set_exception(DeadlineExceeded("no answer is possible by the deadline"))
+            self.answer.set_exception(DeadlineExceeded("there is no answer by the deadline"))
 
 
 @dataclass(eq=False, slots=True)
@@ -183,6 +186,7 @@ class Batcher(Generic[P, R]):
         self._max_batch_size = max_batch_size
         self._waiting = Waiting[_Request[P, R]](queue_capacity, self._size, self._turnaround)
         self._lag = 0.0
+        self._caution = CAUTION
         self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._pool = self._new_pool()
@@ -306,7 +310,7 @@ class Batcher(Generic[P, R]):
         if deadline <= now or (self._idle() > coming and not self._waiting):
             return
         before, own = self._waiting.prospect(key, priority, coming)
-        needed = CAUTION * ((self._remaining_seconds() + before) / self._executors + own)
+        needed = self._caution * ((self._remaining_seconds() + before) / self._executors + own)
         if now + needed > deadline:
             raise DeadlineUnmeetable(
                 f"{self._name} would answer in {needed:.3f} s, after the deadline",
@@ -329,21 +333,31 @@ class Batcher(Generic[P, R]):
         return self._cost.predict(key, size) + self._lag if size else 0.0
 
     async def _wait(self, request: _Request[P, R]) -> Answer[R]:
-        timer = None
-        if request.deadline < math.inf:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_at(request.deadline, self._expire, request)
+        if request.deadline == math.inf:
+            return await self._answer(request)
+        predicted = request.running is None  # who found an executor idle was not judged by that
+        timer = asyncio.get_running_loop().call_at(request.deadline, request.give_up)
+        try:
+            answer = await self._answer(request)
+        except DeadlineExceeded:
+            self._judge(predicted, met=False)
+            raise
+        finally:
+            timer.cancel()
+        self._judge(predicted, met=True)
+        return answer
+
+    async def _answer(self, request: _Request[P, R]) -> Answer[R]:
         try:
             return await request.answer
         finally:
-            if timer:
-                timer.cancel()
             self._forget(request)
 
-    def _expire(self, request: _Request[P, R]) -> None:
-        if not request.answer.done():
-            error = DeadlineExceeded(f"{self._name} had no answer by the deadline")
-            request.answer.set_exception(error)
+    def _judge(self, predicted: bool, met: bool) -> None:
+        """Be as cautious from now on as one more deadline teaches, which was met or missed."""
+        if predicted:
+            caution = self._caution * (MET if met else MISSED)
+            self._caution = min(MOST_CAUTION, max(CAUTION, caution))
 
     def _forget(self, request: _Request[P, R]) -> None:
         running = request.running

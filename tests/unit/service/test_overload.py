@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -110,6 +111,31 @@ async def test_what_cannot_be_met_is_refused_at_once_and_told_when_to_come_back(
     soon = asyncio.create_task(batcher.submit(0.0, deadline=now + 55))
     assert [(await task).value for task in [*accepted, soon]] == [0.0] * 6
     await batcher.close()
+
+
+@on_a_loop
+async def test_missed_deadlines_make_it_more_cautious() -> None:
+    """It predicts half of what a run takes: at first it accepts what comes too late."""
+
+    def run(payloads: Sequence[str], stop: Stop) -> Sequence[str]:
+        time.sleep(0.04)
+        return payloads
+
+    batcher = make(run, cost=Known(0.02), executors=1, max_batch_size=1)
+    loop = asyncio.get_running_loop()
+    endings = Counter[str]()
+    for _ in range(60):
+        before = asyncio.create_task(batcher.submit("before"))
+        await asyncio.sleep(0)
+        try:  # (20 + 20) ms are predicted, with caution 48; 80 are needed
+            await batcher.submit("judged", deadline=loop.time() + 0.06)
+            endings["met"] += 1
+        except (DeadlineExceeded, DeadlineUnmeetable) as error:
+            endings[error.code] += 1
+        await before
+    await batcher.close()
+    assert endings["deadline_unmeetable"] > 2 * endings["deadline_exceeded"]
+    assert endings["deadline_exceeded"] > 0
 
 
 @on_a_loop

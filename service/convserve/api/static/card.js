@@ -71,8 +71,9 @@ function inside({ pyramid: layers, inputs }) {
   return element("div", { class: "scroll", tabindex: "0" }, pyramid(layers, input));
 }
 
-function decided({ layout: { executors, threads }, reason }) {
-  return `The engine runs ${executors} at once on ${threads} ${threads > 1 ? "threads" : "thread"} each (${reason}).`;
+function decided({ batch_size, layout: { executors, threads }, reason }) {
+  return `The engine runs ${executors} at once on ${threads} ${threads > 1 ? "threads" : "thread"} each (${reason}), `
+    + `batches of ${batch_size} at most: more would gain less than 5 %.`;
 }
 
 function costs(model) {
