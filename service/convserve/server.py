@@ -17,7 +17,7 @@ from convserve.settings import Settings
 
 # Objects that may be new before the collector looks for cycles, of which requests leave few: its
 # default of 700, a request or two, costs a tenth of the time of a small network's requests.
-NEW_OBJECTS = 10_000
+NEW_OBJECTS = 2000
 
 logger = logging.getLogger(__name__)
 

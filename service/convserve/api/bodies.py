@@ -154,7 +154,7 @@ class Reader:
             )
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def _media_type(content_type: str) -> tuple[str, dict[bytes, bytes]]:
     media, options = parse_options_header(content_type)
     return media.decode("latin-1"), options
