@@ -3,7 +3,8 @@
 Inputs: the picture, and the `target` (`int64 [N]`), which label to explain. Outputs:
 
 - `cam`, `[N, H, W]`: the maps before the last pooling, weighted by what each adds to the label
-  (Zhou et al., 1512.04150; for networks that end in an average or a maximum over positions)
+  (Zhou et al., 1512.04150; for networks that end in an average or a maximum over positions), every
+  place of them drawn where its receptive field has its centre
 - `gradient` (Simonyan et al., 1312.6034), `deconvnet` (Zeiler & Fergus, 1311.2901) and `guided`
   (Springenberg et al., 1412.6806), `[N, H, W, channels]`: of the label's score, the logarithm of
   its probability up to a constant, by the picture's bytes; the last two only where every
@@ -25,6 +26,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from convserve_models import beside, features, manifest
 from convserve_models.adjoint import Adjoint, Method, NoAdjoint
+from convserve_models.fields import fields, placement
 
 FILE, TARGET, CAM = "explain.onnx", "target", "cam"
 POOLINGS = {"ReduceMean", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"}
@@ -117,40 +119,40 @@ def _chosen(back: Adjoint, score: str) -> str:
 
 
 def _maps(back: Adjoint, score: str, signal: str, pixels: str) -> Sequence[onnx.ValueInfoProto]:
-    height, width, channels = back.sizes(pixels)
+    *picture, channels = back.sizes(pixels)
     found = []
-    for method in get_args(Method):
+    for method in (CAM, *get_args(Method)):
         before = len(back.graph.node)
         try:
-            map_ = back.carry(score, signal, pixels, method)
+            if method == CAM:
+                map_, sizes = _activation(back, score, signal, picture), picture
+            else:
+                map_, sizes = back.carry(score, signal, pixels, method), [*picture, channels]
         except NoAdjoint:
             del back.graph.node[before:]
             continue
-        found.append(_named(back, map_, method, height, width, channels))
-    if maps := _last_maps(back, score):
-        map_ = _activation(back, score, signal, maps, (height, width))
-        found.insert(0, _named(back, map_, CAM, height, width))
+        found.append(_named(back, map_, method, *sizes))
     return found
 
 
-def _last_maps(back: Adjoint, score: str) -> str | None:
+def _activation(back: Adjoint, score: str, signal: str, picture: Sequence[int]) -> str:
+    maps = _last_maps(back)
+    sent = back.carry(score, signal, maps)
+    positions, features = back.constant([2, 3], np.int64), back.constant([1], np.int64)
+    weights = back.one("ReduceSum", sent, positions, keepdims=1)
+    activation = back.one("ReduceSum", back.one("Mul", maps, weights), features, keepdims=0)
+    axes = zip(fields(back, maps, picture), back.sizes(maps)[1:], picture, strict=True)
+    rows, columns = (placement(*axis) for axis in axes)
+    tall = back.one("MatMul", back.constant(rows), activation)
+    return back.one("MatMul", tall, back.constant(columns.T))
+
+
+def _last_maps(back: Adjoint) -> str:
     """What the last pooling over all positions is taken of."""
     for node in reversed(back.forward):
         if node.op_type in POOLINGS and len(back.sizes(node.input[0])) == 3:
             return str(node.input[0])
-    return None
-
-
-def _activation(back: Adjoint, score: str, signal: str, maps: str, size: tuple[int, int]) -> str:
-    positions, features = back.constant([2, 3], np.int64), back.constant([1], np.int64)
-    sent = back.carry(score, signal, maps)
-    weights = back.one("ReduceSum", sent, positions, keepdims=1)
-    weighted = back.one("Mul", maps, weights)
-    activation = back.one("ReduceSum", weighted, features, keepdims=1)
-    large = back.one(
-        "Resize", activation, "", "", back.constant(size, np.int64), axes=[2, 3], mode="linear"
-    )
-    return back.one("Squeeze", large, features)
+    raise NoAdjoint("no pooling over all positions")
 
 
 def _named(back: Adjoint, tensor: str, name: str, *sizes: int) -> onnx.ValueInfoProto:

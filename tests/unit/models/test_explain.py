@@ -1,6 +1,7 @@
 """The explaining graph says what captum says, for every network of the zoo that takes pictures."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ from torch import Tensor, nn
 
 from convserve_models import beside, explain, features, graph, zoo
 from convserve_models.adjoint import Adjoint, NoAdjoint
+from convserve_models.fields import fields
 from convserve_models.layers.pixels import Pixels
 
 ORACLES = {"gradient": Saliency, "deconvnet": Deconvolution, "guided": GuidedBackprop}
 ONLY_RECTIFIERS = {"all_cnn", "deep_roots", "googlenet"}
 NETWORKS = [*sorted(ONLY_RECTIFIERS), "airbench", "efficientnet_lite"]
+LAST_MAPS = {
+    "airbench": "features.4",
+    "all_cnn": "classifier.0",
+    "deep_roots": "classifier.0",
+    "efficientnet_lite": "head",
+    "googlenet": "inception.5b",
+}
 TARGETS = [1, 2, 0]
 
 
@@ -70,18 +79,23 @@ def test_every_method_says_what_captum_says(explained: tuple[str, Explained]) ->
         np.testing.assert_allclose(found[method] / largest, expected / largest, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["all_cnn", "googlenet"])
-def test_class_activation_maps_are_grad_cams_of_the_last_maps(name: str, tmp_path: Path) -> None:
-    """Of a network that ends in an average both are the same but for a factor."""
-    it = Explained(name, tmp_path)
-    last = it.inner.get_submodule("classifier.0" if name == "all_cnn" else "inception.5b")
-    cam = LayerGradCam(it.net, last)
-    expected = cam.attribute(it.pictures.float(), target=TARGETS).detach()
-    large = nn.functional.interpolate(expected, it.pictures.shape[1:3], mode="bilinear")[:, 0]
+def test_class_activation_maps_are_grad_cams_of_the_last_maps(
+    explained: tuple[str, Explained],
+) -> None:
+    """But for a factor, and drawn where their receptive fields have their centres."""
+    name, it = explained
+    cam = LayerGradCam(it.net, it.inner.get_submodule(LAST_MAPS[name]))
+    small = cam.attribute(it.pictures.float(), target=TARGETS).detach().numpy()[:, 0]
+    back = Adjoint(onnx.load(it.file))
+    where = fields(back, explain._last_maps(back), it.pictures.shape[1:3])
+    expected = small * small[0].size
+    for axis, (field, places) in enumerate(zip(where, it.pictures.shape[1:3], strict=True), 1):
+        centres = float(field.start) + float(field.jump) * np.arange(small.shape[axis])
+        along = partial(np.interp, np.arange(places), centres)
+        expected = np.apply_along_axis(along, axis, expected)
     found = it.said(it.pictures, TARGETS)["cam"]
-    positions = expected.shape[-1] * expected.shape[-2]
     largest = np.abs(found).max()
-    np.testing.assert_allclose(found / largest, large * positions / largest, atol=1e-4)
+    np.testing.assert_allclose(found / largest, expected / largest, atol=1e-4)
 
 
 def test_a_batch_is_its_pictures(explained: tuple[str, Explained]) -> None:
