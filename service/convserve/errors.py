@@ -45,9 +45,14 @@ class ConvserveError(Exception):
 
 
 class CallerError(ConvserveError):
-    """The request is wrong: sending it again will not help."""
+    """The request is wrong: sending it again will not help.
+
+    `pointer` is the JSON pointer (RFC 6901) of what is wrong with the body, "" for the whole of it,
+    None where it is not the body.
+    """
 
     blame = "caller"
+    pointer: str | None = None
 
 
 class MalformedRequest(CallerError):
@@ -55,11 +60,11 @@ class MalformedRequest(CallerError):
 
 
 class InvalidInput(CallerError):
-    """A value is unusable; `pointer` is its JSON pointer (RFC 6901), "" for the whole body."""
+    """A value is unusable."""
 
     def __init__(self, detail: str, pointer: str = "") -> None:
         super().__init__(detail)
-        self.pointer = pointer
+        self.pointer: str = pointer
 
 
 class InputTooLarge(CallerError):

@@ -193,7 +193,9 @@ async def test_a_version_can_be_named(client: httpx.AsyncClient) -> None:
 
 async def test_the_wrong_instance_is_named(client: httpx.AsyncClient) -> None:
     response = await client.post(AT_IMAGE, json={"instances": [BASE64, "AAAA", BASE64]})
+    (error,) = response.json()["errors"]
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media")
+    assert (error["pointer"], error["code"]) == ("/instances/1", "unsupported_media")
     response = await client.post(AT_IMAGE, json={"instances": [BASE64, {"image": BASE64[:60]}]})
     (error,) = response.json()["errors"]
     assert (response.status_code, error["pointer"]) == (422, "/instances/1/image")

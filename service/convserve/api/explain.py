@@ -21,7 +21,7 @@ from convserve.api.together import together
 from convserve.artifact import Characters
 from convserve.engine.memory import Hold
 from convserve.engine.waiting import Priority
-from convserve.errors import InvalidInput, UnsupportedMedia
+from convserve.errors import CallerError, InvalidInput, UnsupportedMedia
 from convserve.explanation import Span
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
@@ -54,8 +54,9 @@ class Question:
         """Return `data` as the model's input."""
         try:
             return await self.model.prepare(data, self.trace, self.hold, deadline=self.deadline)
-        except InvalidInput as error:
-            raise InvalidInput(error.detail, self.instance.pointer) from error
+        except CallerError as error:
+            error.pointer = self.instance.pointer
+            raise
 
     async def probabilities(self, item: Prepared) -> list[float]:
         """Return the probability of every label."""

@@ -12,7 +12,7 @@ from convserve.api.reading import deadline as read_deadline
 from convserve.api.reading import header, read_body
 from convserve.api.together import together
 from convserve.engine.memory import Hold
-from convserve.errors import InvalidInput
+from convserve.errors import CallerError, InvalidInput
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
@@ -90,5 +90,6 @@ async def _prepare(
 ) -> Prepared:
     try:
         return await model.prepare(instance.data, trace, hold, deadline=deadline)
-    except InvalidInput as error:
-        raise InvalidInput(error.detail, instance.pointer) from error
+    except CallerError as error:
+        error.pointer = instance.pointer
+        raise

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convserve.errors import CapacityError, ConvserveError, InvalidInput
+from convserve.errors import CallerError, CapacityError, ConvserveError
 from convserve.telemetry import Telemetry, Trace
 
 MEDIA_TYPE = "application/problem+json"
@@ -192,7 +192,7 @@ def _describe(request: Request, error: Exception) -> tuple[str, str]:
 
 
 def _errors(error: Exception) -> list[dict[str, str]]:
-    if not isinstance(error, InvalidInput):
+    if not isinstance(error, CallerError) or error.pointer is None:
         return []
     return [{"pointer": error.pointer, "code": error.code, "detail": error.detail}]
 
