@@ -33,6 +33,7 @@ BARS = {
     "airbench_cifar10": {"accuracy": 0.94},
     "all_cnn_cifar10": {"accuracy": 0.88},
     "char_cnn_ag_news": {"accuracy": 0.82},
+    "googlenet_cifar10": {"accuracy": 0.85},
     "qrnn_ag_news": {"accuracy": 0.88},
     "vdcnn_ag_news": {"accuracy": 0.82},
     "wav2letter_an4": {"ler": 0.20},

@@ -18,8 +18,10 @@ from loadtests.samples import Sample, read_store, said
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "models" / "store"
-PATIENT = {"CONVSERVE_DEADLINE_MS": "60000"}
-"""Of a server that is asked what it answers, not when: machines stall."""
+HUNG = 280
+"""Seconds after which a server counts as hung: machines stall for minutes."""
+PATIENT = {"CONVSERVE_DEADLINE_MS": f"{HUNG * 1000}", "CONVSERVE_RUN_SECONDS": f"{HUNG}"}
+"""Of a server that is asked what it answers, not when."""
 
 
 def goldens(store: Path = STORE) -> list[Sample]:
@@ -34,7 +36,7 @@ def free_port() -> int:
         return port
 
 
-def await_ready(client: httpx.Client, seconds: float = 60) -> None:
+def await_ready(client: httpx.Client, seconds: float = HUNG) -> None:
     """Return once /readyz answers 200; raise `TimeoutError` if it does not in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -68,7 +70,7 @@ class Server:
     def terminate(self) -> int:
         """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=180)
+        return self.process.wait(timeout=HUNG)
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def serving(
     env = {**os.environ, "CONVSERVE_PORT": str(port), **(environment or {})}
     with (
         log.open("wb") as output,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HUNG, trust_env=False) as client,
         subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output) as process,
     ):
         server = Server(process, client)
