@@ -40,6 +40,7 @@ BARS = {
     "wav2letter_fsdd": {"ler": 0.05, "exact": 0.90},
     "word_cnn_ag_news": {"accuracy": 0.8985},  # the linear baseline
     "word_cnn_dbpedia14k": {"accuracy": 0.9657},  # likewise
+    "word_cnn_imdb": {"accuracy": 0.881},  # of fewer texts; below its own, 0.9042
 }
 ECE_AT_MOST = 0.03
 AT_MOST = ("ler", "ece")
