@@ -30,6 +30,7 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
 LENGTH = 16
 SIDE = 8
 BRIGHT = 200.5  # mean value of a pixel's channels
+COARSE = 1 / 64
 SLOW, ROUNDS = "z", 100  # each z in a text costs the text network 3.4 GFLOP more
 Manifest = dict[str, Any]
 Floats = NDArray[np.float32]
@@ -119,6 +120,27 @@ def build_text(store: Path, version: str = "1", graph: bytes | None = None) -> P
     ]
     inputs = [{"name": "ids", "datatype": "INT64", "shape": [-1, LENGTH]}]
     return _write(path, inputs, "text", TEXT_STEPS, TEXT_LABELS, goldens)
+
+
+def quantize_text(
+    path: Path,
+    graph: bytes | None = None,
+    tolerance: float = 0.05,
+    accuracies: tuple[float, float] | None = (0.9, 0.898),
+) -> None:
+    """Give the text artifact a graph of coarse weights as its int8, and both their accuracies."""
+    (path / "int8.onnx").write_bytes(graph or text_graph(rounds=0, coarse=COARSE))
+
+    def add(manifest: Manifest) -> None:
+        manifest["graphs"]["int8"] = {"file": "int8.onnx", "tolerance": tolerance}
+        if accuracies:
+            one, other = (
+                {"name": "accuracy", "value": value, "n": 500, "split": "test"}
+                for value in accuracies
+            )
+            manifest["metrics"], manifest["graphs"]["int8"]["metrics"] = [one], [other]
+
+    edit(path, add)
 
 
 def build_audio(store: Path, version: str = "1") -> Path:
@@ -281,12 +303,15 @@ def image_gradients() -> Floats:
     return np.ascontiguousarray(_image_weights().T.reshape(-1, SIDE, SIDE, 3))
 
 
-def text_graph(rounds: int = ROUNDS, side: int = 1, slow: str = SLOW) -> bytes:
+def text_graph(rounds: int = ROUNDS, side: int = 1, slow: str = SLOW, coarse: float = 0.0) -> bytes:
     """The text network; each `slow` in a text costs so many rounds and a product of such a side.
 
-    Neither changes the answer. 2⁶² rounds are endless; one product cannot be interrupted.
+    Neither changes the answer. 2⁶² rounds are endless; one product cannot be interrupted. `coarse`
+    weights are multiples of it.
     """
     embedding, weights = _text_weights()
+    if coarse:
+        weights = (weights / coarse).round().astype(np.float32) * np.float32(coarse)
     nodes = [
         helper.make_node("Gather", ["embedding", "ids"], ["embedded"]),
         helper.make_node("Reshape", ["embedded", "shape"], ["flat"]),

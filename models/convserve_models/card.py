@@ -18,9 +18,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convserve_models import baseline, calibrate, evaluate, graph, manifest, network, pyramid, zoo
+from convserve_models import (
+    baseline,
+    calibrate,
+    data,
+    evaluate,
+    graph,
+    manifest,
+    network,
+    pyramid,
+    recipes,
+    zoo,
+)
 from convserve_models.calibrate import Calibration
-from convserve_models.data import Dataset
+from convserve_models.data import Dataset, UnusableData
 from convserve_models.recipe import Recipe
 from convserve_models.tasks import classification, transcription
 from convserve_models.tasks.classification import Bin, Floats, Ints, Metric
@@ -28,6 +39,21 @@ from convserve_models.tasks.classification import Bin, Floats, Ints, Metric
 Part = dict[str, Any]
 Shapes = Mapping[str, Sequence[int]]
 """Of the outputs, by name; -1 is an axis of any size."""
+
+
+def read(artifact: Path) -> tuple[Part, Recipe, Dataset]:
+    """An artifact's manifest, the recipe that made it, and the data that it was trained on.
+
+    Raises `UnusableData` if the data here are others.
+    """
+    facts: Part = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    if "recipe" not in facts:
+        raise UnusableData(f"{artifact} was made by none of the recipes: its data are not known")
+    recipe = recipes.load(facts["recipe"])
+    dataset = data.load(recipe.dataset)
+    if dataset.train.digest() != facts["dataset"]["checksum"]["train"]:
+        raise UnusableData(f"{artifact} was trained on another {recipe.dataset} than is here")
+    return facts, recipe, dataset
 
 
 def provenance(recipe: Recipe, dataset: Dataset, epochs: int) -> Part:
@@ -172,11 +198,12 @@ def straight(recipe: Recipe, dataset: Dataset, model: nn.Sequential) -> list[Par
 
 
 def metrics(
-    calibration: Calibration, labels: Ints, probabilities: Floats, energy: Floats
+    calibration: Calibration, labels: Ints, probabilities: Floats, energy: Floats | None = None
 ) -> list[Part]:
     """Figures on the test split.
 
-    `ece_uncalibrated` is the same at T = 1; `in_distribution` the share of inputs that are told so.
+    `ece_uncalibrated` is the same at T = 1; `in_distribution` the share of inputs that are told so,
+    by a graph that gives their energy.
     """
     n = len(labels)
     # log p = logits / T up to a constant, which softmax forgets.
@@ -184,14 +211,16 @@ def metrics(
     ece_raw = classification.expected_calibration_error(raw, labels)
     sets = calibrate.label_sets(probabilities, calibration.threshold)
     covered = float(sets[np.arange(n), labels].mean())
-    inside = float((energy <= calibration.energy_threshold).mean())
     figures = [
         *classification.metrics(probabilities, labels, "test"),
         Metric("ece_uncalibrated", ece_raw, n, "test"),
         Metric("coverage", covered, n, "test", classification.wilson(covered, n)),
         Metric("set_size", float(sets.sum(axis=1).mean()), n, "test"),
-        Metric("in_distribution", inside, n, "test", classification.wilson(inside, n)),
     ]
+    if energy is not None:
+        inside = float((energy <= calibration.energy_threshold).mean())
+        interval = classification.wilson(inside, n)
+        figures.append(Metric("in_distribution", inside, n, "test", interval))
     return [_plain(figure) for figure in figures]
 
 

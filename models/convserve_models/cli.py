@@ -72,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("artifact", type=Path, metavar="DIRECTORY", help="<store>/<id>/<version>")
     verb.set_defaults(run=_calibrate)
+    verb = verbs.add_parser(
+        "quantize", help="add a graph of 8-bit integers to artifacts, if it is good and quicker"
+    )
+    verb.add_argument(
+        "artifacts", type=Path, nargs="+", metavar="DIRECTORY", help="<store>/<id>/<version>"
+    )
+    verb.set_defaults(run=_quantize)
     verb = verbs.add_parser("study", help="train the networks of a study, or compare them")
     verb.add_argument("study", choices=sorted(studies.STUDIES), metavar="STUDY")
     verb.add_argument("--train", action="store_true", help="train its networks first")
@@ -152,6 +159,19 @@ def _calibrate(options: argparse.Namespace) -> None:
 
     recalibrate.recalibrate(options.artifact)
     _print_metrics(options.artifact)
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    from convserve_models import quantize
+
+    refused = []
+    for artifact in options.artifacts:
+        try:
+            print(f"{artifact}: {quantize.quantize(artifact)}")
+        except quantize.NotWorthIt as reason:
+            refused.append(str(reason))
+    if refused:
+        sys.exit("\n".join(refused))
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from convserve_models import calibrate, card, data, evaluate, explain, manifest, recipes
+from convserve_models import calibrate, card, evaluate, explain, manifest
 from convserve_models.calibrate import Calibration
-from convserve_models.data import Dataset, UnusableData
+from convserve_models.data import Dataset
 from convserve_models.recipe import Recipe
 from convserve_models.tasks.classification import Floats, Ints
 
@@ -24,17 +23,16 @@ ENERGY = "energy"
 def recalibrate(artifact: Path) -> None:
     """Fit both thresholds on the samples that its training held out, and measure them on the test.
 
-    What a classifier answers stays as it is; one without energy gets it as its second output.
+    What a classifier answers stays as it is; one without energy gets it as its second output. A
+    graph of integers goes: quantize it again.
     Raises `UnusableData` if the data here are not those that it was trained on.
     """
-    facts = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
-    recipe = recipes.load(facts["recipe"])
-    dataset = data.load(recipe.dataset)
-    if dataset.train.digest() != facts["dataset"]["checksum"]["train"]:
-        raise UnusableData(f"{artifact} was trained on another {recipe.dataset} than is here")
+    facts, recipe, dataset = card.read(artifact)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / artifact.name
         shutil.copytree(artifact, folder)
+        if integers := facts["graphs"].pop("int8", None):  # its figures are of the old thresholds
+            (folder / integers["file"]).unlink()
         graphs = _with_energy(folder / facts["graphs"]["predict"]["file"])
         facts |= _measured(recipe, dataset, facts, folder)
         facts["graphs"] |= graphs

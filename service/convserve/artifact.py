@@ -25,7 +25,7 @@ from convserve.errors import InvalidArtifact
 
 BARE_GRAPH = "model.onnx"
 SIGNED = ("manifest.json", "manifest.sha256")  # they tell what the other files must be
-BESIDE = {"explain", "features"}  # the graphs without which a model answers
+BESIDE = {"explain", "features", "int8"}  # the graphs without which a model answers
 RE_EXPORT = "export the artifact again, or restore the file from where it was exported"
 DYNAMIC_BATCH = (
     "in torch: onnx.export(…, dynamo=True, dynamic_shapes=({0: torch.export.Dim('batch')},))"
@@ -104,11 +104,30 @@ class Graph(Fact):
     opset: Positive | None = None
 
 
+class Metric(Fact):
+    """A measured figure, with its n and its 95 % interval."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+    value: float
+    n: Positive
+    interval: tuple[float, float] | None = None
+    split: Text
+    model: Text | None = None
+
+
+class Quantized(Graph):
+    """The predicting graph in integers of 8 bits, and what that costs."""
+
+    tolerance: Annotated[float, Field(gt=0, le=0.1)]
+    kept_in_float: tuple[Text, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+
+
 class Graphs(Fact):
-    """The ONNX files by role; `predict` is the one that is served."""
+    """The ONNX files by role; without `predict` nothing is served."""
 
     predict: Graph
-    int8: Graph | None = None
+    int8: Quantized | None = None
     explain: Graph | None = None
     features: Graph | None = None
     encoder: Graph | None = None
@@ -243,17 +262,6 @@ class TranscriptionPostprocess(Fact):
     kind: Literal["transcription"]
     labels: Annotated[tuple[Text, ...], Field(min_length=2), AfterValidator(_distinct)]
     seconds: Annotated[float, Field(gt=0)]
-
-
-class Metric(Fact):
-    """A measured figure, with its n and its 95 % interval."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
-    value: float
-    n: Positive
-    interval: tuple[float, float] | None = None
-    split: Text
-    model: Text | None = None
 
 
 class Bin(Fact):

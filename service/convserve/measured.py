@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,34 @@ logger = logging.getLogger(__name__)
 class Measured:
     """A model's `cost` by shape and batch size, and the `choice` of how its runs share the cores.
 
-    `recalled` tells whether an earlier process left something.
+    Both are of one of its graphs, the one that answers. `gain` tells how many times less processor
+    time that of integers takes, None if it was not measured; `recalled` whether an earlier process
+    left something.
 
     They are kept in a file of the directory `cache`; its name follows from what they depend on:
-    the graph's digest, the largest batch, ONNX Runtime's version, the CPU and its budget. A file
+    the graphs' digests, the largest batch, ONNX Runtime's version, the CPU and its budget. A file
     that is not there, or damaged, is the same as nothing known.
     """
 
-    def __init__(self, cache: Path, sha256: str, max_batch_size: int, budget: CpuBudget) -> None:
-        facts = (sha256, max_batch_size, RUNTIME, cpu_identity(), budget.cores)
+    def __init__(
+        self, cache: Path, digests: Sequence[str], max_batch_size: int, budget: CpuBudget
+    ) -> None:
+        facts = (*digests, max_batch_size, RUNTIME, cpu_identity(), budget.cores)
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         self._file = cache.expanduser() / "measured" / f"{name}.json"
-        self.cost = CostModel()
-        self.choice = Choice(
+        self._usual = Choice(
             Layout(budget.executors, budget.threads_per_executor), "not measured yet"
         )
+        self._graph = ""
+        self.gain: float | None = None
+        self.cost, self.choice = CostModel(), self._usual
         self.recalled = self._recall()
+
+    def begin(self, graph: str) -> None:
+        """From now on it is about the runs of `graph`; what is known of another is forgotten."""
+        if self._graph != graph:
+            self._graph, self.choice, self.recalled = graph, self._usual, False
+            self.cost.forget()
 
     def keep(self) -> None:
         """Write what is known; blocks. What cannot be written is learned again next time."""
@@ -53,11 +65,13 @@ class Measured:
             for shapes, curve in self.cost.points().items()
             for point in curve
         ]
-        return {"choice": asdict(self.choice), "points": points}
+        about = {"graph": self._graph, "gain": self.gain}
+        return {**about, "choice": asdict(self.choice), "points": points}
 
     def _recall(self) -> bool:
         try:
             content = json.loads(self._file.read_bytes())
+            graph, gain = str(content["graph"]), content["gain"] and float(content["gain"])
             choice = _choice(content["choice"])
             points = [(_shapes(s), int(size), float(taken)) for s, size, taken in content["points"]]
         except FileNotFoundError:
@@ -65,7 +79,7 @@ class Measured:
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("%s cannot be used: %r; the model is measured anew", self._file, error)
             return False
-        self.choice = choice
+        self._graph, self.gain, self.choice = graph, gain, choice
         for shapes, size, taken in points:
             self.cost.learn(shapes, size, taken)
         return True

@@ -63,8 +63,8 @@ def _measure(model: ServedModel, cores: int) -> Profile:
     example = model.example()
     if example is None:
         raise InvalidArtifact(f"{model.id} has no golden to measure with", "add one")
-    sessions = {layout: Session(model.artifact.graph, layout.threads) for layout in layouts(cores)}
-    alone = Session(model.artifact.graph, 1)
+    sessions = {layout: Session(model.graph, layout.threads) for layout in layouts(cores)}
+    alone = Session(model.graph, 1)
     seconds: dict[int, list[float]] = {}
     trials: list[Trial] = []
     for _ in range(ROUNDS):  # interleaved: a busy moment hits all alike

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve import postprocess, preprocess
-from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, load_artifact
+from convserve.artifact import BARE_GRAPH, Artifact, Manifest, bare_artifact, is_bare, load_artifact
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import split, stack
@@ -29,6 +29,7 @@ from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
 from convserve.errors import CapacityError, InferenceFailed, QueueFull
 from convserve.measured import Measured
+from convserve.precision import FAILED, ONLY, Precision, Wanted, chosen, gain, told
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
@@ -105,9 +106,10 @@ class ServedModel:
         telemetry.queue_capacity.labels(self.id, self.version).set(settings.queue_capacity)
         self._preprocess = preprocess.build(manifest, settings)
         self._postprocess = postprocess.build(manifest)
-        sha256 = manifest.graphs.predict.sha256
-        self.measured = Measured(settings.cache, sha256, self.max_batch_size, budget)
+        self.measured = Measured(settings.cache, _digests(manifest), self.max_batch_size, budget)
         self.cost, layout = self.measured.cost, self.measured.choice.layout
+        self._precision: Wanted = settings.precision
+        self.precision = ONLY
         self._layouts = layouts(budget.executors)
         self._session = Session(artifact.graph, layout.threads)
         self._explainer: Session | None = None
@@ -123,7 +125,7 @@ class ServedModel:
             new_stop=new_stop,
             max_batch_size=self.max_batch_size,
             queue_capacity=settings.queue_capacity,
-            executors=layout.executors,
+            executors=self._layouts[0].executors,  # the most there can be
             run_seconds=settings.run_seconds,
             grace_seconds=settings.grace_seconds,
             observe=self.metrics,
@@ -156,29 +158,100 @@ class ServedModel:
         maps = (MAPS,) if self._feature_maps else ()
         return (OCCLUSION, *(output.name for output in graphs), *maps)
 
+    @property
+    def graph(self) -> Path:
+        """The file that answers."""
+        return self._session.path
+
     def verify(self) -> Verdict:
-        """Reproduce the goldens and warm up; blocks. Raises InvalidArtifact."""
-        verifier = Verifier(
-            self.artifact, self._preprocess, self._session, self._run_alone, self._postprocess
-        )
-        verdict = verifier.verify()
-        verifier.warm_up(self.max_batch_size)
+        """Reproduce the goldens, decide which graph answers, and warm up; blocks.
+
+        Raises InvalidArtifact.
+        """
+        verdict = self._verifier(self._session).verify()
+        self._decide()
+        self._verifier(self._session).warm_up(self.max_batch_size)
         self._explainer = self._opened("explain", {TARGET: np.array(0)})
         self._feature_maps = self._opened("features", {})
-        self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256)
+        self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256, self.precision.graph)
         return verdict
 
+    def _verifier(self, session: Session, tolerance: float | None = None) -> Verifier:
+        run = partial(self._run_alone, session=session)
+        return Verifier(self.artifact, self._preprocess, session, run, self._postprocess, tolerance)
+
+    def _decide(self) -> None:
+        """Let the graph of integers answer if it is right and worth it here, or as it was told."""
+        integers = None if self._precision == "float" else self._integers()
+        self.precision = self._chosen(integers)
+        if integers is not None:
+            answers = self.precision.graph == "int8"
+            self._session, other = (
+                (integers, self._session) if answers else (self._session, integers)
+            )
+            other.close()
+        if self.artifact.manifest.graphs.int8 is not None:
+            logger.info("%s %s", self.id, self.precision)
+        self._begin()
+
+    def _chosen(self, integers: Session | None) -> Precision:
+        if self.artifact.manifest.graphs.int8 is None:
+            return ONLY
+        if self._precision == "float":
+            return told("float")
+        if integers is None:
+            return FAILED
+        if self._precision == "int8":
+            return told("int8")
+        return chosen(self.artifact.manifest, self._gain(integers))
+
+    def _begin(self) -> None:
+        """Take up what is known of the graph that answers, which may not be the last one's."""
+        threads = self.measured.choice.layout.threads
+        self.measured.begin(self.precision.graph)
+        layout = self.measured.choice.layout
+        self._batcher.resize(layout.executors)
+        if layout.threads != threads:
+            self._session = Session(self.graph, layout.threads)
+
+    def _integers(self) -> Session | None:
+        """Open the graph of integers and prove it; None if there is none, or it is not right."""
+
+        def prove(session: Session) -> None:
+            assert (quantized := self.artifact.manifest.graphs.int8)
+            self._verifier(session, quantized.tolerance).verify()
+
+        return self._beside("int8", prove)
+
+    def _gain(self, integers: Session) -> float:
+        """How many times less processor time integers take for one input, measured once."""
+        if self.measured.gain is None:
+            items = [self.example() or {}]
+            runs = (
+                partial(self._run_alone, items, session) for session in (self._session, integers)
+            )
+            self.measured.gain = gain(*runs)
+        return self.measured.gain
+
     def _opened(self, role: str, further: Arrays) -> Session | None:
-        """Open and try a graph beside the one that predicts.
+        """Open and try a graph that says more than the one that predicts."""
+
+        def attempt(session: Session) -> None:
+            self._run_alone([(self.example() or {}) | further] * 2, session)
+
+        return self._beside(role, attempt)
+
+    def _beside(self, role: str, prove: Callable[[Session], None]) -> Session | None:
+        """Open and prove a graph beside the one that predicts.
 
         One that fails is none, and the log says why.
         """
         try:
-            path, example = self.artifact.beside(role), self.example()
-            if path is None or example is None:
+            path = self.artifact.beside(role)
+            if path is None:
                 return None
             session = Session(path, self.measured.choice.layout.threads)
-            self._run_alone([example | further] * 2, session)
+            prove(session)
         except Exception as error:
             logger.warning("%s goes without its graph %r: %s", self.artifact.path, role, error)
             return None
@@ -215,7 +288,7 @@ class ServedModel:
         return attempt(lambda: self._run_alone(items, session), layout, len(items))
 
     async def _choose(self, example: Arrays, pace: "_Pace") -> None:
-        wide = await asyncio.to_thread(Session, self.artifact.graph, self._layouts[1].threads)
+        wide = await asyncio.to_thread(Session, self.graph, self._layouts[1].threads)
         sessions = dict(zip(self._layouts, (self._session, wide), strict=True))
         trials: list[Trial] = []
         for _ in range(ROUNDS):
@@ -342,7 +415,7 @@ class ServedModel:
         while self.in_use.count:  # noqa: ASYNC110 - it is nobody's business to tell
             await asyncio.sleep(POLL_SECONDS)
         await self.close()
-        self.metrics.unloaded(self.artifact.manifest.graphs.predict.sha256)
+        self.metrics.unloaded(self.artifact.manifest.graphs.predict.sha256, self.precision.graph)
         await asyncio.to_thread(return_heap)
 
     async def close(self) -> None:
@@ -434,6 +507,12 @@ class _Pace:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False
+
+
+def _digests(manifest: Manifest) -> list[str]:
+    """Return those of the graphs that may answer."""
+    graphs = (manifest.graphs.predict, manifest.graphs.int8)
+    return [graph.sha256 for graph in graphs if graph is not None]
 
 
 def open_model(

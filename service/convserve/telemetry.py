@@ -68,7 +68,9 @@ class Telemetry:
             self.error(code)
         self.in_flight_bytes = self._gauge("in_flight_bytes", "Request bodies and unpacked pixels.")
         self.in_flight_limit = self._gauge("in_flight_limit_bytes", "What they may take together.")
-        self.model_info = self._gauge("model_info", "Models in service.", (*MODEL, "sha256"))
+        self.model_info = self._gauge(
+            "model_info", "Models in service.", (*MODEL, "sha256", "graph")
+        )
         self.unloaded = self._counter("model_unloads", "Models that went out of service.", MODEL)
         self.no_room = self._counter("model_no_room", "Loads refused for want of memory.", MODEL)
         self.memory_limit = self._gauge("memory_limit_bytes", "Memory that the container may use.")
@@ -244,18 +246,18 @@ class ModelMetrics:
         """Tell at every scrape how many inputs wait."""
         self._telemetry.queue_depth.labels(*self._labels).set_function(waiting)
 
-    def in_service(self, sha256: str) -> None:
-        """The model with this digest is in service from now on."""
-        self._telemetry.serving[*self._labels, sha256] += 1
-        self._telemetry.model_info.labels(*self._labels, sha256).set(1)
+    def in_service(self, sha256: str, graph: str) -> None:
+        """The model with this digest is in service from now on; `graph` is the one that answers."""
+        self._telemetry.serving[*self._labels, sha256, graph] += 1
+        self._telemetry.model_info.labels(*self._labels, sha256, graph).set(1)
 
-    def unloaded(self, sha256: str) -> None:
+    def unloaded(self, sha256: str, graph: str) -> None:
         """The model with this digest is in service no more."""
         serving = self._telemetry.serving
-        serving[*self._labels, sha256] -= 1
-        if not serving[*self._labels, sha256]:  # a successor may have the same
-            del serving[*self._labels, sha256]
-            self._telemetry.model_info.remove(*self._labels, sha256)
+        serving[*self._labels, sha256, graph] -= 1
+        if not serving[*self._labels, sha256, graph]:  # a successor may have the same
+            del serving[*self._labels, sha256, graph]
+            self._telemetry.model_info.remove(*self._labels, sha256, graph)
         if not any(served[:2] == self._labels for served in serving):
             self.watch_queue(int)  # nobody waits, and nothing of the model stays
         self._telemetry.unloaded.labels(*self._labels).inc()

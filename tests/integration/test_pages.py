@@ -76,7 +76,7 @@ async def test_metrics_count_requests_by_model_and_status(client: httpx.AsyncCli
     ):
         assert line in response.text
     assert re.search(r"^convserve_cfs_throttled_seconds_total \d", response.text, re.MULTILINE)
-    info = rf'convserve_model_info{{model="{TEXT}",sha256="[0-9a-f]{{64}}"'
+    info = rf'convserve_model_info{{graph="float",model="{TEXT}",sha256="[0-9a-f]{{64}}"'
     assert re.search(info, response.text)
 
 

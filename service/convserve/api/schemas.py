@@ -255,7 +255,8 @@ COMPONENTS: dict[str, Object] = {
         "allOf": [
             ref("Model"),
             _object(
-                "cost execution manifest",
+                "precision cost execution manifest",
+                precision={"anyOf": [ref("Precision"), {"type": "null"}]},
                 cost={"type": "array", "items": ref("Cost")},
                 execution={"anyOf": [ref("Execution"), {"type": "null"}]},
                 manifest=_nullable("object", "The artifact's manifest."),
@@ -272,6 +273,11 @@ COMPONENTS: dict[str, Object] = {
         batch_size={"type": "integer", "minimum": 1},
         seconds={"type": "number", "description": "What a run of such a batch takes now."},
         n={"type": "integer", "minimum": 1, "description": "How many runs were measured."},
+    ),
+    "Precision": _object(
+        "graph reason",
+        graph={"enum": ["float", "int8"], "description": "Which of its graphs answers."},
+        reason={"type": "string", "description": "Why."},
     ),
     "Execution": _object(
         "batch_size layout reason trials",

@@ -71,6 +71,7 @@ class Session:
     outputs: list[TensorSpec]
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.path = path
         self._session = _load(path, threads)
         self.inputs = [_spec(path, node) for node in self._session.get_inputs()]
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]

@@ -13,7 +13,7 @@ SHAPES = ((32, 32, 3), (7,))
 
 
 def measured(cache: Path, sha256: str = "a" * 64, size: int = 8, cores: float = 2.0) -> Measured:
-    return Measured(cache, sha256, size, CpuBudget(cores, "", executors=int(cores)))
+    return Measured(cache, [sha256], size, CpuBudget(cores, "", executors=int(cores)))
 
 
 def taught(cache: Path) -> Measured:

@@ -42,6 +42,7 @@ function about(model, { architecture = {}, dataset = {}, ...manifest }) {
     ["version", model.version], ["task", manifest.task], ["network", architecture.name], ["paper", link(architecture.paper)],
     ["parameters", architecture.parameters && count(architecture.parameters)],
     ["multiply-accumulates", architecture.macs && count(architecture.macs)],
+    ["answering graph", manifest.graphs.int8 && model.precision && `${model.precision.graph}: ${model.precision.reason}`],
     ["trained on", dataset.name], ["samples", sizes.join(", ")], ["data", link(dataset.source)],
     ["licence of the data", dataset.licence], ["licence", manifest.licence],
     ["labels", ((manifest.postprocess || {}).labels || []).slice(0, 20).join(", ")],
