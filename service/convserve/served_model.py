@@ -218,7 +218,8 @@ class ServedModel:
         """Open the graph of integers and prove it; None if there is none, or it is not right."""
 
         def prove(session: Session) -> None:
-            assert (quantized := self.artifact.manifest.graphs.int8)
+            quantized = self.artifact.manifest.graphs.int8
+            assert quantized
             self._verifier(session, quantized.tolerance).verify()
 
         return self._beside("int8", prove)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from convserve_models.graph import OPSET
 from convserve_models.tasks import classification
 from tests.toys import IMAGE_RECIPE, images
 
-DATASET, RECIPE = images(), replace(IMAGE_RECIPE, epochs=4)
+DATASET, RECIPE = images(), IMAGE_RECIPE
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,15 @@ FULL: dict[str, Any] = {
     "task": "classification",
     "graphs": {
         "predict": {"file": "model.onnx", "sha256": "a" * 64, "bytes": 10, "opset": 17},
-        "int8": {"file": "deep/int8.onnx", "sha256": "b" * 64},
+        "int8": {
+            "file": "deep/int8.onnx",
+            "sha256": "b" * 64,
+            "bytes": 5,
+            "opset": 17,
+            "tolerance": 0.01,
+            "kept_in_float": ["a layer"],
+            "metrics": [{"name": "accuracy", "value": 0.9, "n": 9, "split": "test"}],
+        },
     },
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 3]}],
     "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],

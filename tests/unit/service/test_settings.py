@@ -39,6 +39,7 @@ SAMPLES: dict[str, object] = {
     "management_keys": "app=0123456789abcdef",
     "store": "elsewhere",
     "cache": "elsewhere",
+    "precision": "int8",
     "log_level": "debug",
     "log_format": "text",
     "traces": "http://127.0.0.1:4318",
