@@ -78,7 +78,8 @@ def compare(store: Path, model: str, report: Path) -> dict[str, Any]:
 def estimated(store: Path, model: str, out: Path) -> float:
     """Return what `convserve profile` says; `out` is its file."""
     goal = ["--target-rps", "1e6", "--p99", "100", "--out", str(out)]
-    command = ["convserve", "profile", model, "--store", str(store), "--cores", "1", *goal]
+    graph = ["--precision", "float"]  # as the server that it is held against
+    command = ["convserve", "profile", model, "--store", str(store), "--cores", "1", *graph, *goal]
     subprocess.run(command, check=True, stdout=sys.stderr)
     saturation: float = json.loads(out.read_text())["capacity"]["options"][0]["saturation"]
     return saturation

@@ -29,23 +29,30 @@ def null(artifact: Path, store: Path) -> str:
     (output,) = [o for o in manifest["outputs"] if o["shape"] == [-1, len(labels)]]
     onnx.save(_graph(manifest["inputs"], output["name"], len(labels)), folder / "model.onnx")
     manifest["outputs"] = [output]
-    manifest["graphs"] = {"predict": _described(folder / "model.onnx")}
+    manifest["graphs"] = {"predict": described(folder / "model.onnx", OPSET)}
     manifest["postprocess"] = {"kind": "classification", "labels": labels}
     for golden in manifest["goldens"]:
         golden["expected"] = dict.fromkeys(labels, 1 / len(labels))
-    text = json.dumps(manifest)
-    (folder / "manifest.json").write_text(text)
-    (folder / "manifest.sha256").write_text(f"{_digest(text.encode())}  manifest.json\n")
+    publish(manifest, folder)
     return name
 
 
-def _described(graph: Path) -> dict[str, Any]:
+def publish(manifest: dict[str, Any], folder: Path) -> None:
+    """Write the manifest of an artifact and sign it."""
+    text = json.dumps(manifest)
+    (folder / "manifest.json").write_text(text)
+    (folder / "manifest.sha256").write_text(f"{digest(text.encode())}  manifest.json\n")
+
+
+def described(graph: Path, opset: int) -> dict[str, Any]:
+    """Return what a manifest says of an ONNX file."""
     content = graph.read_bytes()
-    facts = {"file": graph.name, "sha256": _digest(content), "bytes": len(content)}
-    return {**facts, "opset": OPSET}
+    facts = {"file": graph.name, "sha256": digest(content), "bytes": len(content)}
+    return {**facts, "opset": opset}
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """Return the SHA-256, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

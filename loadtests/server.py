@@ -58,9 +58,11 @@ def convserve(
     """Serve `store` until the block ends; it is ready and has measured its models by then.
 
     `enter` is a command that runs the rest of its line, `module` what serves in place of convserve.
+    Floats answer, as in what it is compared with, unless the `environment` says otherwise.
     """
     command = [*enter, sys.executable, "-m", *module]
-    with _process(command, {"CONVSERVE_STORE": str(store), **(environment or {})}) as server:
+    usual = {"CONVSERVE_STORE": str(store), "CONVSERVE_PRECISION": "float"}
+    with _process(command, {**usual, **(environment or {})}) as server:
         time.sleep(5)  # its own measurements after ready, which take turns with requests
         yield server
 

@@ -18,7 +18,7 @@ from math import ceil
 from pathlib import Path
 from statistics import median
 from time import thread_time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -123,10 +123,12 @@ def write(
     *,
     but: Sequence[str] = (),
     only: Sequence[str] = (),
+    bits: Literal[7, 8] = 7,
 ) -> None:
     """Write the graph `floats` in integers, with the ranges that `samples` `[N, …]` reach.
 
-    `but` names nodes that stay in float, `only` those that alone do not (none: all).
+    `but` names nodes that stay in float, `only` those that alone do not (none: all); weights have
+    so many `bits`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         ready = Path(scratch) / floats.name
@@ -139,7 +141,7 @@ def write(
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
             per_channel=True,
-            reduce_range=True,
+            reduce_range=bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=list(only),

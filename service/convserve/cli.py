@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENGINE = ("cores", "max_batch_size", "max_pixels")
+ENGINE = ("precision", "cores", "max_batch_size", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from convserve.artifact import is_bare
 from convserve.engine.cpu import cpu_budget
 from convserve.engine.decoders import Decoders
 from convserve.errors import InvalidArtifact
+from convserve.precision import ONLY
 from convserve.served_model import open_model
 from convserve.settings import Settings
 from convserve.store import discover
@@ -32,9 +33,11 @@ def _artifacts(path: Path) -> Iterator[Path]:
 def _report(settings: Settings, path: Path) -> bool:
     budget = cpu_budget(settings.cores)
     try:
-        _, verdict = open_model(path, settings, budget, Decoders(1), Telemetry())
+        model, verdict = open_model(path, settings, budget, Decoders(1), Telemetry())
     except InvalidArtifact as error:
         print(f"FAIL  {path}: {error.detail}\n      remedy: {error.remedy}")
         return False
     print(f"ok    {path}: {verdict.goldens} goldens, largest difference {verdict.worst:.2g}")
+    if model.precision != ONLY:
+        print(f"      {model.precision}")
     return True

@@ -36,7 +36,7 @@ def main() -> None:
         }
         for one, seconds in zip(artifacts, taken, strict=True)
     }
-    record = {"cpu": _cpu(), "runtime": RUNTIME, "rounds": ROUNDS - 1, "models": costs}
+    record = {"cpu": cpu(), "runtime": RUNTIME, "rounds": ROUNDS - 1, "models": costs}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     for name, cost in costs.items():
         print(f"{name:24} {cost['milliseconds']:8} ms")
@@ -63,7 +63,7 @@ def _seconds(session: Session, item: Arrays) -> float:
     return thread_time() - started
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """The processor's name, and whether it has the wide instructions that matter here."""
     about = Path("/proc/cpuinfo").read_text()
     name = re.search(r"model name\s*: (.*)", about)
