@@ -68,7 +68,7 @@ def _model_row(card: dict[str, Any], timed: dict[str, Any]) -> str:
         f"{words} **{figure['value']:.1%}** ({low:.1%}–{high:.1%})",
         ", ".join(f"{baseline['value']:.1%}" for baseline in card.get("baselines", ())) or "–",
         f"{figure['n']:,}",
-        _also(figures),
+        _also(card, figures),
         f"{network['parameters']:,}",
         f"{network['macs'] / 1e6:.0f} M",
         f"{file['bytes'] / 2**20:.1f} MiB",
@@ -80,9 +80,11 @@ def _model_row(card: dict[str, Any], timed: dict[str, Any]) -> str:
 _LABELS = {"classification": "labels", "transcription": "letters"}
 
 
-def _also(figures: dict[str, Any]) -> str:
+def _also(card: dict[str, Any], figures: dict[str, Any]) -> str:
     if "ece" in figures:
-        return f"ECE {figures['ece']['value']:.3f}"
+        integers = card["graphs"].get("int8", {}).get("metrics", ())
+        found = "".join(f", int8 {m['value']:.1%}" for m in integers if m["name"] == "accuracy")
+        return f"ECE {figures['ece']['value']:.3f}{found}"
     low, high = figures["ler"]["interval"]
     return f"LER {figures['ler']['value']:.1%} ({low:.1%}–{high:.1%})"
 

@@ -80,7 +80,8 @@ def test_the_migration_page_s_clients(tmp_path: Path) -> None:
     (script,) = (block for block in found if block.language == "python")
     (analysis,) = (block for block in found if block.language == "sh")
     log = tmp_path / "log"
-    with serving(command(STORE), cwd=ROOT, log=log) as server:
+    floats = {"CONVSERVE_PRECISION": "float"}  # the page's figures
+    with serving(command(STORE), cwd=ROOT, log=log, environment=floats) as server:
         await_ready(server.client)
         code, words = (
             block.code.replace("127.0.0.1:8000", address(server)) for block in (script, analysis)

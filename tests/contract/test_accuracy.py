@@ -42,6 +42,12 @@ BARS = {
     "word_cnn_dbpedia14k": {"accuracy": 0.9657},  # likewise
     "word_cnn_imdb": {"accuracy": 0.881},  # of fewer texts; below its own, 0.9042
 }
+GRAPHS = [
+    (name, graph)
+    for name in sorted(BARS)
+    for graph in ("float", "int8")
+    if graph == "float" or (STORE / name / "1" / "int8.onnx").exists()
+]
 ECE_AT_MOST = 0.03
 AT_MOST = ("ler", "ece")
 # task -> how far a figure may be from the manifest's: a letter more or less moves many
@@ -70,19 +76,22 @@ TELLING = [
 
 @pytest.mark.accuracy
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", sorted(BARS))
-def test_figures_through_the_service(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "graph"), GRAPHS)
+def test_figures_through_the_service(name: str, graph: str, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("convserve")), "serve", "--store", str(STORE)]
+    command += ["--precision", graph, "--cache", str(tmp_path)]
     with serving(command, cwd=ROOT, log=tmp_path / "log", environment=PATIENT) as server:
         await_ready(server.client)
         card = server.client.get(f"/v1/models/{name}").json()["manifest"]
         test = data.load(card["dataset"]["name"], DATA).test
         assert test.digest() == card["dataset"]["checksum"]["test"]
         predictions = _ask(server.client, f"/v1/models/{name}/predict", card, test)
+        assert server.client.get(f"/v1/models/{name}").json()["precision"]["graph"] == graph
     figures = {figure.name: figure for figure in METRICS[card["task"]](card, predictions, test)}
     for metric, figure in figures.items():
-        print(f"{name} {metric} {figure.value:.4f} n={figure.n} interval={figure.interval}")
-    stated = {metric["name"]: metric["value"] for metric in card["metrics"]}
+        print(f"{name} {graph} {metric} {figure.value:.4f} n={figure.n} {figure.interval}")
+    metrics = card["metrics"] if graph == "float" else card["graphs"][graph]["metrics"]
+    stated = {metric["name"]: metric["value"] for metric in metrics}
     for metric, figure in figures.items():
         close = TOLERANCE[card["task"]]
         assert figure.value == pytest.approx(stated[metric], abs=close), metric
@@ -90,7 +99,7 @@ def test_figures_through_the_service(name: str, tmp_path: Path) -> None:
         value = figures[metric].value
         assert value <= bar if metric in AT_MOST else value >= bar, metric
     for metric, hits in _promises(card, predictions, test):
-        print(f"{name} {metric} {hits.mean():.4f} n={len(hits)}")
+        print(f"{name} {graph} {metric} {hits.mean():.4f} n={len(hits)}")
         low, high = _law(card, metric, len(hits))
         assert low <= hits.sum() <= high, (metric, low, high)
         assert hits.mean() == pytest.approx(stated[metric], abs=5e-4), metric

@@ -15,13 +15,14 @@ from tests.pages import CLIENTS, Block, assert_shown, blocks
 SERVE, *ASK = blocks("migration.md")
 OWN = [block for block in ASK if not block.code.startswith(CLIENTS)]
 KEY = "0123456789abcdef"
+FLOATS = {"CONVSERVE_PRECISION": "float"}
 
 
 @pytest.fixture(scope="module")
 def environment() -> Mapping[str, str]:
-    """Our commands and the key as the page has them."""
+    """Our commands and the key as the page has them, and the graph that its figures are of."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "KEY": KEY, "no_proxy": "*"}
+    return {**os.environ, "PATH": path, "KEY": KEY, "no_proxy": "*", **FLOATS}
 
 
 @pytest.fixture(scope="module")
