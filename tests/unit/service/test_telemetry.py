@@ -125,12 +125,12 @@ def test_a_queue_is_told_of_until_its_last_model_is_gone() -> None:
     telemetry, name = Telemetry(), "convserve_queue_depth['1', 'm']"
     old, new = ModelMetrics(telemetry, "m", "1"), ModelMetrics(telemetry, "m", "1")
     old.watch_queue(lambda: 3)
-    old.in_service("digest")
+    old.in_service("digest", "float")
     new.watch_queue(lambda: 4)
-    new.in_service("another digest")
-    old.unloaded("digest")
+    new.in_service("another digest", "int8")
+    old.unloaded("digest", "float")
     assert samples(telemetry)[name] == 4
-    new.unloaded("another digest")
+    new.unloaded("another digest", "int8")
     assert samples(telemetry)[name] == 0
 
 
