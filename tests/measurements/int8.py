@@ -1,9 +1,10 @@
-"""What integers save: `python -m tests.measurements.int8 [--emulate haswell]`.
+"""What integers save: `python -m tests.measurements.int8 [--emulate Haswell]`.
 
-Processor time an input of the graph of floats and that of integers, on one thread, in turns: of
-every artifact in the store that has both, on its first golden, and of `loadtests.nets` (random
-weights: speed only), quantized on the spot, on their picture. The median over the rounds of the
-ratio, and from which to which tenth it goes. Writes `tests/measurements/records/int8.md`.
+Processor time an input of the graph of floats and that of integers, on one thread, in turns of a
+twentieth of a second: of every artifact in the store that has both, on its first golden, and of
+`loadtests.nets` (random weights: speed only), quantized on the spot, on their picture. The median
+over the rounds of the ratio, and where the middle 80 % of them lie. Writes
+`tests/measurements/records/int8.md`.
 
 `--emulate CPU` (Debian: apt-get install qemu-user) adds whether integers answer the same on another
 processor: the goldens and shifted copies of them, by weights of 7 bits and of 8.
@@ -16,6 +17,7 @@ import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from statistics import median, quantiles
 from time import thread_time
@@ -37,6 +39,7 @@ from tests.measurements.cost import cpu
 STORE = Path("models/store")
 RECORD = Path(__file__).parent / "records" / "int8.md"
 SIZES = (1, 8)
+WARM, TURN_SECONDS = 3, 0.05
 COPIES = 40
 HEAD = ["network", "batch", "float, ms an input", "int8", "float / int8", "middle 80 %"]
 ELSEWHERE = ["artifact", "bits of weights", "answers", "other label", "largest difference"]
@@ -65,7 +68,7 @@ def main() -> None:
         lines = [
             "# Integers of 8 bits",
             "",
-            f"`python -m tests.measurements.int8`, one thread of an {cpu()}, {RUNTIME}, "
+            f"`python -m tests.measurements.int8`, one thread of an {cpu()}, {RUNTIME}, medians of "
             f"{asked.rounds} rounds in turns.",
             "",
             markdown(HEAD, rows),
@@ -94,18 +97,24 @@ def compare(pair: Pair, rounds: int) -> Iterator[list[str]]:
     name = sessions[0].inputs[0].name
     for size in SIZES:
         feed = {name: pair.inputs[:1].repeat(size, axis=0)}
-        turns = [[_seconds(session, feed) for session in sessions] for _ in range(1 + rounds)]
-        ratios = [slow / quick for slow, quick in turns[1:]]  # the first allocates
-        times = [1e3 * median(column) / size for column in zip(*turns[1:], strict=True)]
+        runs = [ceil(TURN_SECONDS / _seconds(session, feed, WARM)) for session in sessions]
+        turns = [
+            [_seconds(session, feed, n) for session, n in zip(sessions, runs, strict=True)]
+            for _ in range(rounds)
+        ]
+        ratios = [slow / quick for slow, quick in turns]
+        times = [1e3 * median(column) / size for column in zip(*turns, strict=True)]
         low, *_, high = quantiles(ratios, n=10)
         told = [f"{time:.2f}" for time in times]
         yield [f"`{pair.name}`", str(size), *told, f"{median(ratios):.2f}", f"{low:.2f}–{high:.2f}"]
 
 
-def _seconds(session: Session, feed: dict[str, NDArray[Any]]) -> float:
+def _seconds(session: Session, feed: dict[str, NDArray[Any]], runs: int) -> float:
+    """Of one run, when it follows others of the same graph."""
     started = thread_time()
-    session.run(feed)
-    return thread_time() - started
+    for _ in range(runs):
+        session.run(feed)
+    return (thread_time() - started) / runs
 
 
 def _shipped() -> Iterator[Pair]:
