@@ -3,7 +3,8 @@
 For each image classifier, in rounds that take turns in one run: bare ONNX Runtime with its best
 batch size, side by side on one thread per core (the limit), then closed loops of 1, 16, 64 and 256
 users against convserve, against a null net behind convserve, and against the peers. All servers
-decode the same PNG. CPU is counted over all of a server's processes.
+decode the same picture and run the graph of floats; where the artifact has one of 8-bit integers,
+convserve with that is one server more. CPU is counted over all of a server's processes.
 """
 
 import json
@@ -36,7 +37,7 @@ from loadtests.table import markdown
 
 USERS = (1, 16, 64, 256)
 SIZES = (1, 8, 32)
-OURS, NULL = "convserve", "null net"
+OURS, NULL, INTEGERS = "convserve", "null net", "convserve, int8"
 NAIVE = "naive"
 HEAD = [
     "server", "users", "answers/s", "of the limit", "CPU µs / answer", "over the limit's",
@@ -90,6 +91,9 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
         (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
         ours = stack.enter_context(convserve(store))
         asked: dict[str, tuple[Server, Sample]] = {OURS: (ours, sample), NULL: (ours, empty)}
+        if "int8" in facts["graphs"]:
+            integers = convserve(store, {"CONVSERVE_PRECISION": "int8"})
+            asked[INTEGERS] = (stack.enter_context(integers), sample)
         form = replace(
             sample, media_type="multipart/form-data; boundary=form", body=FORM % sample.body
         )
