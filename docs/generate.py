@@ -14,16 +14,17 @@ import yaml
 
 from convserve.api.problems import PROBLEMS
 from convserve.settings import PREFIX, Settings
-from loadtests import scale
+from loadtests import bench, scale
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "models" / "store"
 COSTS = ROOT / "tests" / "measurements" / "cost.json"
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 PROFILES = ROOT / "loadtests" / "records" / "2026-11-25_capacity"
+BENCH = ROOT / "loadtests" / "records" / "2026-11-25_bench" / "bench.json"
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("api", "operations", "scale")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("api", "operations", "performance", "scale")),
 ]
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -146,6 +147,11 @@ def million() -> Iterator[str]:
     return scale.computed(files, STORE, scale.Premises())
 
 
+def tax() -> Iterator[str]:
+    """What serving costs beside the network, from the committed record."""
+    return bench.tables(json.loads(BENCH.read_text(encoding="utf-8")))
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "models": models,
     "settings": settings,
@@ -153,6 +159,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "words": words,
     "alerts": alerts,
     "scale": million,
+    "tax": tax,
 }
 
 

@@ -1,13 +1,15 @@
 """The serving tax: `python -m loadtests.bench MODEL … [--peers]` (`make bench` builds the peers).
 
-For each image classifier, in rounds that take turns in one run: bare ONNX Runtime with its best
-batch size, side by side on one thread per core (the limit), then closed loops of 1, 16, 64 and 256
-users against convserve, against a null net behind convserve, and against the peers. All servers
-decode the same picture and run the graph of floats; where the artifact has one of 8-bit integers,
-convserve with that is one server more. CPU is counted over all of a server's processes.
+For each classifier, in rounds that take turns in one run: bare ONNX Runtime with its best batch
+size, side by side on one thread per core (the limit), then closed loops of 1, 16, 64 and 256 users
+against convserve by several routes, against a null net behind convserve, and, for pictures, against
+the peers. All run the graph of floats; where the artifact has one of 8-bit integers, convserve with
+that is one server more. All decode the same PNG. CPU is counted over all of a server's processes.
 """
 
+import base64
 import json
+import math
 import os
 import platform
 import shutil
@@ -19,12 +21,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")  # before pyplot: there is no screen
 
 import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
 
 from loadtests.bare import Bare
 from loadtests.generator import Figures, Generator, generator
@@ -37,16 +42,19 @@ from loadtests.table import markdown
 
 USERS = (1, 16, 64, 256)
 SIZES = (1, 8, 32)
-OURS, NULL, INTEGERS = "convserve", "null net", "convserve, int8"
+OURS, NULL, INT8 = "convserve", "null net", "convserve, int8"
+FORM_ROUTE, TENSOR_ROUTE = "convserve, form", "convserve, v2"
 NAIVE = "naive"
+PAIRED = ("rates", "p99s")
 HEAD = [
     "server", "users", "answers/s", "of the limit", "CPU µs / answer", "over the limit's",
     "p50 ms", "p99 ms", "failed",
 ]  # fmt: skip
 FORM = (
-    b'--form\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n'
-    b"Content-Type: image/png\r\n\r\n%b\r\n--form--\r\n"
+    b'--form\r\nContent-Disposition: form-data; name="file"; filename="input"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n%b\r\n--form--\r\n"
 )
+FORM_TYPE = "multipart/form-data; boundary=form"
 
 
 def main() -> int:
@@ -79,9 +87,6 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
     newest = latest_version(artifact)
     sample = read_model(artifact, 65536)[0]
     facts = json.loads((newest / "manifest.json").read_text())
-    (entrance,) = facts["inputs"]
-    picture = decode(sample.body, entrance["shape"][1])
-    bare = Bare(newest / facts["graphs"]["predict"]["file"], {entrance["name"]: picture})
     limits: list[Figures] = []
     found: dict[tuple[str, int], list[Figures]] = {}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
@@ -90,16 +95,15 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
         empty = replace(sample, model=null(newest, store))
         (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
         ours = stack.enter_context(convserve(store))
-        asked: dict[str, tuple[Server, Sample]] = {OURS: (ours, sample), NULL: (ours, empty)}
+        bare = Bare(newest / facts["graphs"]["predict"]["file"], prepared(ours, sample, facts))
+        asked = routes(ours, sample, facts) | {NULL: (ours, empty)}
         if "int8" in facts["graphs"]:
-            integers = convserve(store, {"CONVSERVE_PRECISION": "int8"})
-            asked[INTEGERS] = (stack.enter_context(integers), sample)
-        form = replace(
-            sample, media_type="multipart/form-data; boundary=form", body=FORM % sample.body
-        )
-        for name in PEERS if peers else [NAIVE]:
-            server = stack.enter_context(peer(name, newest, threads=1, workers=2))
-            asked[name] = (server, form if name == "litserve" else sample)
+            quick = stack.enter_context(convserve(store, {"CONVSERVE_PRECISION": "int8"}))
+            asked[INT8] = quick, sample
+        if facts["preprocess"]["modality"] == "image":
+            for name in PEERS if peers else [NAIVE]:
+                server = stack.enter_context(peer(name, newest, threads=1, workers=2))
+                asked[name] = (server, as_form(sample) if name == "litserve" else sample)
         for _ in range(rounds):
             limits.append(bare.limit(SIZES, load.seconds))
             for users in USERS:
@@ -117,8 +121,40 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
     }
 
 
+def prepared(server: Server, sample: Sample, facts: Figures) -> dict[str, NDArray[Any]]:
+    """Return the sample as the graph's input, without a batch axis."""
+    (entrance,) = facts["inputs"]
+    if facts["preprocess"]["modality"] == "image":
+        return {entrance["name"]: decode(sample.body, entrance["shape"][1])}
+    # Any ids cost the same.
+    return {entrance["name"]: np.ones(facts["preprocess"]["steps"][-1]["length"], np.int64)}
+
+
+def routes(server: Server, sample: Sample, facts: Figures) -> dict[str, tuple[Server, Sample]]:
+    """Return the same question in several forms: raw, in a form, and by the v2 protocol."""
+    (entrance,) = facts["inputs"]
+    text = facts["preprocess"]["modality"] == "text"
+    data = sample.body.decode() if text else base64.b64encode(sample.body).decode()
+    tensor = {"name": entrance["name"], "shape": [1, 1], "datatype": "BYTES", "data": [data]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    v2 = replace(server, path="/v2/models/{model}/infer")
+    return {
+        OURS: (server, sample),
+        FORM_ROUTE: (server, as_form(sample)),
+        TENSOR_ROUTE: (v2, replace(sample, media_type="application/json", body=body)),
+    }
+
+
+def as_form(sample: Sample) -> Sample:
+    """Return the sample in a form, as browsers send files."""
+    return replace(sample, media_type=FORM_TYPE, body=FORM % sample.body)
+
+
 def summary(steps: list[Figures], limit: Figures) -> Figures:
-    """Return medians: CPU (µs) per answer and answers/s, also over the limit's, and latencies."""
+    """Return medians: CPU (µs) per answer and answers/s, also over the limit's, and latencies.
+
+    And each round's answers/s and p99, for ratios of what took turns.
+    """
     cpu = median(1e6 * step["server_cpu"] / max(1, step["ok"]) for step in steps)
     rate = median(step["goodput_rps"] for step in steps)
     return {
@@ -129,32 +165,50 @@ def summary(steps: list[Figures], limit: Figures) -> Figures:
         "p50": median(step["ok_p50_ms"] for step in steps),
         "p99": median(step["ok_p99_ms"] for step in steps),
         "failed": sum(step["answered"] - step["ok"] for step in steps),
+        "rates": [step["goodput_rps"] for step in steps],
+        "p99s": [step["ok_p99_ms"] for step in steps],
     }
 
 
 def page(record: Figures) -> str:
     """Return the Markdown of a record."""
-    lines = [
-        "# The serving tax",
-        "",
+    picture = "![CPU per answer and answers per second](bench.png)"
+    return "\n".join(["# The serving tax", "", picture, "", *tables(record)]) + "\n"
+
+
+def tables(record: Figures) -> Iterator[str]:
+    """Yield how it was measured, and for each model the limit, all servers, and us beside peers."""
+    yield (
         f"`python -m loadtests.bench`, {record['date']}, {record['machine']}; medians of "
         f"{record['rounds']} rounds of {record['seconds']:g} s that took turns. The limit is bare "
-        "ONNX Runtime, one thread per core, its best batch size. The generator (C) has the same "
-        "cores.",
-        "",
-        "![CPU per answer and answers per second](bench.png)",
-    ]
+        "ONNX Runtime on floats, one thread per core, its best batch size. The generator (C) has "
+        "the same cores."
+    )
     for measured in record["models"]:
         limit = measured["limit"]
-        lines += [
-            "",
-            f"## {measured['model']}",
-            "",
-            f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.",
-            "",
-            markdown(HEAD, rows(measured)),
-        ]
-    return "\n".join(lines) + "\n"
+        yield f"\n### {measured['model']}\n"
+        yield f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.\n"
+        yield markdown(HEAD, rows(measured))
+        if beside := list(ratios(measured)):
+            yield "\nOurs over each peer's, of the same round: median (least to most).\n"
+            yield markdown(["peer", "users", "answers/s", "p99"], beside)
+
+
+def ratios(measured: Figures) -> Iterator[list[str]]:
+    """Yield the cells of our answers/s and p99 over each peer's."""
+    steps = {(step["server"], step["users"]): step for step in measured["steps"]}
+    for name in PEERS:
+        for users in USERS:
+            if theirs := steps.get((name, users)):
+                ours = steps[OURS, users]
+                yield [name, str(users), *(spread(ours[key], theirs[key]) for key in PAIRED)]
+
+
+def spread(ours: list[float], theirs: list[float]) -> str:
+    """Return the median of the ratios, and how far they go; infinite where nothing came back."""
+    pairs = zip(ours, theirs, strict=True)
+    found = sorted(one / other if other else math.inf for one, other in pairs)
+    return f"{median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
 
 
 def rows(measured: Figures) -> Iterator[list[str]]:
