@@ -10,15 +10,12 @@ that is one server more. All decode the same PNG. CPU is counted over all of a s
 import base64
 import json
 import math
-import os
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +31,7 @@ from numpy.typing import NDArray
 from loadtests.bare import Bare
 from loadtests.generator import Figures, Generator, generator
 from loadtests.nulls import null
-from loadtests.options import options
+from loadtests.options import conditions, options
 from loadtests.peers.classifier import decode
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import PEERS, Server, convserve, peer
@@ -69,10 +66,7 @@ def main() -> int:
             measure(asked.store / model, load, asked.rounds, asked.peers) for model in asked.models
         ]
     record: Figures = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "rounds": asked.rounds,
-        "seconds": asked.seconds,
+        **conditions(asked),
         "models": measured,
     }
     (asked.out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")

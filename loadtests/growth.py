@@ -8,14 +8,11 @@ of the server's threads for each, the plot draws it.
 
 import base64
 import json
-import os
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -28,7 +25,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from loadtests.generator import Figures, Generator, generator
-from loadtests.options import options
+from loadtests.options import conditions, options
 from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import Server, convserve
 from loadtests.table import markdown
@@ -159,10 +156,7 @@ def main() -> int:
             steps = list(measure(server, sample, load, asked.rounds))
     record: Figures = {
         "model": asked.model,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "rounds": asked.rounds,
-        "seconds": asked.seconds,
+        **conditions(asked),
         "steps": steps,
     }
     (asked.out / "growth.json").write_text(json.dumps(record, indent=1) + "\n")

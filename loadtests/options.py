@@ -1,7 +1,11 @@
-"""The command line that the measurements of models share."""
+"""The command line that the measurements of models share, and what their records say of it."""
 
-from argparse import ArgumentParser
+import os
+import platform
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 
 def options(doc: str | None, seconds: float, rounds: int | None = None) -> ArgumentParser:
@@ -13,3 +17,13 @@ def options(doc: str | None, seconds: float, rounds: int | None = None) -> Argum
     if rounds is not None:
         parser.add_argument("--rounds", type=int, default=rounds, help="that take turns")
     return parser
+
+
+def conditions(asked: Namespace) -> dict[str, Any]:
+    """Return when, where and how often was measured."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "rounds": asked.rounds,
+        "seconds": asked.seconds,
+    }

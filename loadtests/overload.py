@@ -12,9 +12,7 @@ C compiler for the generator, which takes about a tenth of a core.
 
 import json
 import os
-import platform
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +23,7 @@ mpl.use("Agg")  # before pyplot: there is no screen
 import matplotlib.pyplot as plt
 
 from loadtests.generator import Figures, Generator, generator
-from loadtests.options import options
+from loadtests.options import conditions, options
 from loadtests.samples import Sample, read_store
 from loadtests.server import Server, convserve, refuser
 from loadtests.table import markdown
@@ -156,9 +154,7 @@ def main() -> None:
     samples = [max(some, key=_bytes) if asked.largest else some[0] for some in found]
     with generator(asked.seconds, asked.deadline) as load:
         record: Figures = {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-            "rounds": asked.rounds,
+            **conditions(asked),
             "null_refusal": null_refusal(load, samples[0]),
             "models": [],
         }

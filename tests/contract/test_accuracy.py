@@ -24,7 +24,7 @@ from convserve_models import calibrate, data, recipes, reference
 from convserve_models.data import Split, fsdd
 from convserve_models.tasks import classification, transcription
 from convserve_models.tasks.classification import Metric
-from tests.e2e.process import PATIENT, ROOT, STORE, await_ready, serving
+from tests.e2e.process import ROOT, STORE, await_ready, serving
 
 DATA = data.data_root()
 INSTANCES = 50
@@ -80,7 +80,7 @@ TELLING = [
 def test_figures_through_the_service(name: str, graph: str, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("convserve")), "serve", "--store", str(STORE)]
     command += ["--precision", graph, "--cache", str(tmp_path)]
-    with serving(command, cwd=ROOT, log=tmp_path / "log", environment=PATIENT) as server:
+    with serving(command, cwd=ROOT, log=tmp_path / "log") as server:
         await_ready(server.client)
         card = server.client.get(f"/v1/models/{name}").json()["manifest"]
         test = data.load(card["dataset"]["name"], DATA).test

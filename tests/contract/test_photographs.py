@@ -14,7 +14,7 @@ import pytest
 
 from convserve_models import data, pretrained, recipes, reference
 from tests.contract.photographs import CATS, cuts, download, encoded, samples
-from tests.e2e.process import PATIENT, await_ready, serving
+from tests.e2e.process import await_ready, serving
 
 pytestmark = [pytest.mark.accuracy, pytest.mark.timeout(900)]
 
@@ -43,7 +43,7 @@ def server(folder: Path) -> Iterator[httpx.Client]:
     pretrained.publish(folder / "store")
     command = [str(Path(sys.executable).with_name("convserve")), "serve"]
     command += ["--store", str(folder / "store")]
-    with serving(command, cwd=folder, log=folder / "log", environment=PATIENT) as running:
+    with serving(command, cwd=folder, log=folder / "log") as running:
         await_ready(running.client)
         yield running.client
 

@@ -214,6 +214,20 @@ async def test_a_deadline_must_be_milliseconds(client: httpx.AsyncClient, value:
     assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
 
 
+@pytest.mark.parametrize(
+    ("path", "header", "status"),
+    [
+        (AT_TEXT, "X-Request-Timeout-Ms", 400),
+        (AT_TEXT, "Content-Encoding", 415),
+        (f"/v2/models/{TEXT}/infer", "Inference-Header-Content-Length", 400),
+    ],
+)
+async def test_an_empty_header_is_not_an_absent_one(
+    client: httpx.AsyncClient, path: str, header: str, status: int
+) -> None:
+    assert (await client.post(path, json={"text": "a"}, headers={header: ""})).status_code == status
+
+
 class TestOverload:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

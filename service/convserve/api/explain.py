@@ -15,8 +15,9 @@ from starlette.responses import Response
 from convserve import explanation
 from convserve.api.bodies import Instance, Reader
 from convserve.api.departure import abandoned_on_departure
+from convserve.api.headers import header
 from convserve.api.reading import deadline as read_deadline
-from convserve.api.reading import header, read_body
+from convserve.api.reading import read_body
 from convserve.api.together import together
 from convserve.artifact import Characters
 from convserve.engine.memory import Hold
@@ -112,7 +113,7 @@ def _check(model: ServedModel, label: str | None, method: str, picture: bool) ->
 
 def _instance(request: Request, model: ServedModel, body: bytes) -> Instance:
     reader = Reader(model.modality, max_instances=1)
-    call = reader.read(header(request, b"content-type"), body)
+    call = reader.read(header(request.scope, b"content-type") or "", body)
     if call.top_k is not None:
         raise InvalidInput("an explanation is about one label: leave top_k out", "/top_k")
     return call.instances[0]

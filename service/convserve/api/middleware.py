@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convserve.api import problems
+from convserve.api.headers import header
 from convserve.errors import Draining
 from convserve.telemetry import REQUEST_ID, Trace, request_id
 from convserve.tracing import Facts, TimedTrace, Tracing
@@ -31,7 +32,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = _header(scope, b"x-request-id")
+        offered = header(scope, b"x-request-id")
         trace = scope["trace"] = self._new_trace(request_id(offered))
         token = REQUEST_ID.set(trace.request_id)
         try:
@@ -62,7 +63,7 @@ class Envelope:
             what = {"method": scope["method"], "path": scope["path"], "status": status}
             logger.log(level, message, extra=what | trace.summary())
         if self._tracing and isinstance(trace, TimedTrace):
-            headers = {"traceparent": _header(scope, b"traceparent") or ""}
+            headers = {"traceparent": header(scope, b"traceparent") or ""}
             facts: Facts = {
                 "http.request.method": scope["method"],
                 "url.path": scope["path"],
@@ -115,7 +116,3 @@ async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception)
         raise error
     response = problems.respond(Request(scope), error)
     await response(scope, receive, reply)
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)

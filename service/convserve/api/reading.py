@@ -6,6 +6,7 @@ import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
+from convserve.api.headers import header
 from convserve.engine.memory import Hold
 from convserve.errors import InputTooLarge, MalformedRequest, UnsupportedMedia
 from convserve.preprocess.prepared import SMALL
@@ -20,18 +21,12 @@ WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 EXPANSION = 1032  # what DEFLATE makes of a byte at most
 
 
-def header(request: Request, name: bytes, default: str = "") -> str:
-    """Return the value of the first header with this lower-case name."""
-    for key, value in request.scope["headers"]:
-        if key == name:
-            return str(value, "latin-1")
-    return default
-
-
 def deadline(request: Request) -> float:
     """Return when the answer becomes worthless, in seconds of the loop's clock."""
     settings: Settings = request.app.state.settings
-    stated = header(request, TIMEOUT, str(settings.deadline_ms))
+    stated = header(request.scope, TIMEOUT)
+    if stated is None:
+        stated = str(settings.deadline_ms)
     if not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
     return asyncio.get_running_loop().time() + int(stated) / 1e3
@@ -42,7 +37,8 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
 
     Raises UnsupportedMedia, MalformedRequest, InputTooLarge or QueueFull.
     """
-    encoding = header(request, b"content-encoding", "identity").strip().lower()
+    stated = header(request.scope, b"content-encoding")
+    encoding = "identity" if stated is None else stated.strip().lower()
     if encoding != "identity" and encoding not in WINDOWS:
         raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
     settings: Settings = request.app.state.settings
@@ -53,7 +49,7 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
 
 async def _received(request: Request, model: ServedModel, hold: Hold, limit: int) -> bytes:
     """Refuse what is too long by what is stated, or else while it comes in."""
-    stated = header(request, b"content-length")
+    stated = header(request.scope, b"content-length") or ""
     if stated.isdecimal() and int(stated[:19]) > limit:
         raise _too_long(limit)
     chunks: list[bytes] = []

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.cpu import give_way
+from convserve.engine.decoders import CAUTION
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -35,7 +36,7 @@ from convserve.errors import (
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
 # What a prediction is multiplied by before a deadline is held against it. Each deadline that was
 # missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
-CAUTION, MOST_CAUTION = 1.2, 3.0
+MOST_CAUTION = 3.0
 MISSED, MET = 1.05, 1.05 ** (-1 / 400)
 
 logger = logging.getLogger(__name__)

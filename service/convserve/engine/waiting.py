@@ -63,7 +63,7 @@ class Waiting(Generic[E]):
         self._predict = predict
         self._arrivals = count()
         self._lanes: dict[Lane, OrderedDict[E, int]] = {}
-        self._counts = [0 for _ in Priority]
+        self._counts = [0 for _ in Priority]  # asked for several times a request
 
     def __len__(self) -> int:
         return sum(self._counts)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.api.departure import abandoned_on_departure
+from convserve.api.headers import header
 from convserve.api.open_inference.codec import InferRequest, decode, encode
 from convserve.api.open_inference.tensors import (
     RAW,
@@ -18,7 +19,7 @@ from convserve.api.open_inference.tensors import (
     items,
     raw,
 )
-from convserve.api.reading import TIMEOUT, header, read_body
+from convserve.api.reading import TIMEOUT, read_body
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.together import together
 from convserve.engine import Arrays
@@ -59,7 +60,7 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
     started = perf_counter()
     length = _header_length(request)
     if length == RAW:
-        question = raw(model, body, header(request, b"content-type"))
+        question = raw(model, body, header(request.scope, b"content-type") or "")
     else:
         with model.refusals, hold.during(JSON_BYTES * min(length or len(body), len(body))):
             question = decode(body, length)
@@ -70,8 +71,8 @@ async def _read(request: Request, model: ServedModel, hold: Hold) -> InferReques
 
 
 def _header_length(request: Request) -> int | None:
-    stated = header(request, HEADER_LENGTH)
-    if not stated:
+    stated = header(request.scope, HEADER_LENGTH)
+    if stated is None:
         return None
     if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:
         raise MalformedRequest("Inference-Header-Content-Length must be a number of bytes")
@@ -94,7 +95,7 @@ def _deadline(request: Request, question: InferRequest, deadline: float) -> floa
         return deadline
     trace: Trace = request.scope["trace"]
     end: float = asyncio.get_running_loop().time() - trace.seconds + microseconds / 1e6
-    return min(deadline, end) if header(request, TIMEOUT) else end
+    return min(deadline, end) if header(request.scope, TIMEOUT) else end
 
 
 async def _answer(
@@ -142,7 +143,7 @@ async def _response(
 
 async def _packed(request: Request, body: bytes) -> tuple[bytes, dict[str, str]]:
     """Compress an answer if the caller asks for it and it is worth it."""
-    accepted = header(request, b"accept-encoding")
+    accepted = header(request.scope, b"accept-encoding") or ""
     encoding = next((name for name in WINDOWS if name in accepted), None)
     if encoding is None or len(body) < WORTH_PACKING:
         return body, {}
