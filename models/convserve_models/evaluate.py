@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from time import thread_time
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -55,3 +59,25 @@ def outputs(path: Path, recipe: Recipe, split: Split) -> list[NDArray[np.float32
         for part in network.batches(split, BATCH)
     ]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+
+def one_thread(path: Path) -> ort.InferenceSession:
+    """The exported file in ONNX Runtime, on the thread that asks alone."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def seconds(graphs: Sequence[Path], inputs: NDArray[Any], rounds: int) -> NDArray[np.float64]:
+    """Processor seconds `[rounds, graphs]` of one answer of each, in turns, on one thread."""
+    sessions = [one_thread(path) for path in graphs]
+    feed = {sessions[0].get_inputs()[0].name: inputs}
+    runs = [partial(session.run, None, feed) for session in sessions]
+    taken = [[_seconds(run) for run in runs] for _ in range(1 + rounds)]
+    return np.array(taken[1:])  # the first allocates
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = thread_time()
+    run()
+    return thread_time() - started

@@ -13,16 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 from pathlib import Path
-from statistics import median
-from time import thread_time
 from typing import Any, Literal
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -157,16 +153,13 @@ def layers(path: Path) -> list[str]:
 
 def gain(floats: Path, integers: Path, inputs: NDArray[Any]) -> float:
     """How many times less processor time integers take, one thread; medians of turns."""
-    sessions = [_one_thread(path) for path in (floats, integers)]
-    feed = {sessions[0].get_inputs()[0].name: inputs}
-    runs = [partial(session.run, None, feed) for session in sessions]
-    pairs = [[_seconds(run) for run in runs] for _ in range(1 + ROUNDS)]
-    return median(slow / quick for slow, quick in pairs[1:])  # the first allocates
+    taken = evaluate.seconds((floats, integers), inputs, ROUNDS)
+    return float(np.median(taken[:, 0] / taken[:, 1]))
 
 
 def golden_gap(facts: Part, artifact: Path, recipe: Recipe, graph: Path) -> float:
     """The largest difference from a golden's probabilities."""
-    session, labels = _one_thread(graph), facts["postprocess"]["labels"]
+    session, labels = evaluate.one_thread(graph), facts["postprocess"]["labels"]
     name = session.get_inputs()[0].name
     gaps: list[float] = []
     for golden in facts["goldens"]:
@@ -252,7 +245,7 @@ def _drawn(recipe: Recipe, train: Split) -> NDArray[Any]:
 
 
 def _answers(graph: Path, samples: NDArray[Any]) -> Floats:
-    session = _one_thread(graph)
+    session = evaluate.one_thread(graph)
     name = session.get_inputs()[0].name
     parts = [session.run(None, feed)[0] for feed in _Reader(name, samples)]
     return np.concatenate(parts)
@@ -277,15 +270,3 @@ def _tolerance(gap: float) -> float:
 
 def _by_name(figures: Sequence[Part]) -> dict[str, Part]:
     return {figure["name"]: figure for figure in figures}
-
-
-def _one_thread(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    started = thread_time()
-    run()
-    return thread_time() - started

@@ -26,7 +26,7 @@ class KMaxPool1d(nn.Module):
     def _largest(self, maps: Tensor) -> Tensor:
         # Behind a ReLU ties are common, and each runtime's top-k breaks them as it likes: only the
         # k-th value is taken from it, never which of the equal ones.
-        least = maps.topk(self.k).values[..., -1:]
+        least = maps.topk(self.k, sorted=False).values.amin(-1, keepdim=True)
         above, equal = maps > least, maps == least
         missing = self.k - above.sum(-1, keepdim=True)
         return above | (equal & (equal.cumsum(-1) <= missing))

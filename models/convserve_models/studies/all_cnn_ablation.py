@@ -7,7 +7,7 @@ from dataclasses import replace
 from convserve_models.recipes.all_cnn_cifar10 import RECIPE
 from convserve_models.studies import Member, Study
 
-EPOCHS = 30
+EPOCHS = 3
 FORMS = {"pool": "", "stride": "Strided-CNN-", "conv_pool": "ConvPool-CNN-", "conv": "All-CNN-"}
 ERRORS = {
     "A": {"pool": 12.47, "stride": 13.46, "conv_pool": 10.21, "conv": 10.30},
@@ -21,10 +21,12 @@ def _member(base: str, pooling: str) -> Member:
     recipe = replace(
         RECIPE,
         id=f"all_cnn_{base.lower()}_{pooling}",
-        arguments={**RECIPE.arguments, "width": 0.5, "base": base, "pooling": pooling},
+        arguments={**RECIPE.arguments, "width": 0.25, "base": base, "pooling": pooling},
         epochs=EPOCHS,
+        batch_size=128,
+        learning_rate=0.2,
         label_smoothing=0.0,
-        augment=("flip", "crop"),
+        augment=("flip", "window"),
         notes=(),
     )
     name = (FORMS[pooling] or "Model ") + base
@@ -33,6 +35,6 @@ def _member(base: str, pooling: str) -> Member:
 
 STUDY = Study(
     title="All-CNN's ablation: is pooling needed?",
-    question="CIFAR-10, half width, batch norm, flips and shifts.",
+    question="CIFAR-10, a quarter of the width, batch norm, flips, windows of 24×24 pixels.",
     members=tuple(_member(base, pooling) for base in ERRORS for pooling in FORMS),
 )
