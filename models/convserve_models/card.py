@@ -147,7 +147,7 @@ def recognised(recipe: Recipe, dataset: Dataset, path: Path) -> Part:
 def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Part:
     """The network, its size and, unless it reads words, its pyramid."""
     rows = [] if recipe.preprocess.in_words else pyramid.pyramid_of(model, example)
-    macs = sum(row.macs for row in rows) or _counted_macs(model, example)
+    macs = sum(row.macs for row in rows) or counted_macs(model, example)
     return {
         "architecture": {
             "name": recipe.architecture,
@@ -161,8 +161,8 @@ def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Par
 
 
 @torch.no_grad()
-def _counted_macs(model: nn.Module, example: torch.Tensor) -> int:
-    """Of the products of matrices and the convolutions alone, at the length of `example`."""
+def counted_macs(model: nn.Module, example: torch.Tensor) -> int:
+    """Multiply-adds of the products of matrices and the convolutions alone, on `example`."""
     with FlopCounterMode(display=False) as counter:
         model(example)
     return int(counter.get_total_flops()) // 2

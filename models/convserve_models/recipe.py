@@ -104,7 +104,7 @@ class Recipe:
     epochs: int
     learning_rate: float
     weight_decay: float
-    task: Literal["classification", "transcription", "reading"] = "classification"
+    task: Literal["classification", "transcription", "asg", "reading"] = "classification"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
     momentum: float = 0.9

@@ -14,6 +14,7 @@ from convserve_models.recipe import Recipe
 STUDIES = {
     "all_cnn_ablation": "convserve_models.studies.all_cnn_ablation",
     "deep_roots": "convserve_models.studies.deep_roots",
+    "wav2letter": "convserve_models.studies.wav2letter",
 }
 
 
@@ -24,8 +25,8 @@ class Member:
     recipe: Recipe
     name: str
     group: str
-    paper: float
-    """Test accuracy that the paper prints, with its own longer training."""
+    paper: float | None = None
+    """Test accuracy that the paper prints, if on the same data, with its own longer training."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,34 +13,36 @@ from matplotlib.figure import Figure
 from convserve_models import card, evaluate, export, graph, network
 from convserve_models.data import Dataset
 from convserve_models.studies import Member, Study
-from convserve_models.tasks import classification
+from convserve_models.tasks import task_of
+from convserve_models.tasks.classification import Metric
 from convserve_models.train import checkpoint_of
 
 ROUNDS = 31
-"""Of the networks taking turns on one image each."""
+"""Of the networks taking turns on one input each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a member attains on `n` test images, and what it costs."""
+    """What a member attains on the test split, and what it costs."""
 
     member: Member
     epochs: int
-    accuracy: float
-    interval: tuple[float, float]
-    n: int
+    figure: Metric
     parameters: int
     macs: int
+    """Of one picture, or of a sound of the shortest bucket."""
     seconds: float = 0.0
-    """Processor time of the exported graph for one image, on one thread."""
+    """Processor time of the exported graph for the same, on one thread."""
 
 
 COSTS: dict[str, Callable[[Result], float]] = {
     "million parameters": lambda one: one.parameters / 1e6,
     "million multiply-adds": lambda one: one.macs / 1e6,
-    "milliseconds of CPU an image": lambda one: 1e3 * one.seconds,
+    "milliseconds of CPU": lambda one: 1e3 * one.seconds,
 }
 """The horizontal axes of the plot."""
+WORDS = {"accuracy": "accuracy", "ler": "letter error rate"}
+"""A task's first figure in words."""
 
 
 def results(study: Study, dataset: Dataset, root: Path | None = None) -> list[Result]:
@@ -65,62 +67,56 @@ def write(study: Study, found: Sequence[Result], folder: Path, name: str) -> Pat
 
 
 def _result(member: Member, dataset: Dataset, checkpoint: Path, path: Path) -> Result:
-    """Write the member's graph to `path`, and evaluate that."""
-    recipe, n = member.recipe, len(dataset.test)
-    preprocess = recipe.preprocess
+    """Evaluate the member, and write its graph to `path`."""
+    recipe, preprocess = member.recipe, member.recipe.preprocess
     model = network.trained(recipe, dataset.card, checkpoint)
+    said = evaluate.logits(model, recipe, dataset.test)
+    figure = task_of(recipe.task).figures(said, dataset.test.labels, "test")[0]
     inputs = export.random_inputs(preprocess, 2)
-    graph.write(model, inputs, path, preprocess.input_name, "logits")
-    rate = classification.accuracy(
-        evaluate.outputs(path, recipe, dataset.test)[0], dataset.test.labels
-    )
-    size = card.architecture(recipe, model, inputs[:1])["architecture"]
-    return Result(
-        member,
-        network.epochs_of(checkpoint),
-        rate,
-        classification.wilson(rate, n),
-        n,
-        size["parameters"],
-        size["macs"],
-    )
+    length = preprocess.variable
+    graph.write(model, inputs, path, preprocess.input_name, "outputs", any_length=length)
+    parameters = sum(p.numel() for p in model.parameters())
+    epochs = network.epochs_of(checkpoint)
+    return Result(member, epochs, figure, parameters, card.counted_macs(model, inputs[:1]))
 
 
 def _timed(found: Sequence[Result], graphs: Sequence[Path]) -> list[Result]:
-    """The same with what one image costs each graph, medians of turns."""
+    """The same with what one input costs each graph, medians of turns."""
     if not found:
         return []
-    image = export.random_inputs(found[0].member.recipe.preprocess, 1).numpy()
-    taken = np.median(evaluate.seconds(graphs, image, ROUNDS), axis=0)
+    asked = export.random_inputs(found[0].member.recipe.preprocess, 1).numpy()
+    taken = np.median(evaluate.seconds(graphs, asked, ROUNDS), axis=0)
     return [replace(one, seconds=s) for one, s in zip(found, taken.tolist(), strict=True)]
 
 
 def _page(study: Study, found: Sequence[Result], name: str) -> Iterator[str]:
     yield f"# {study.title}\n"
     yield f"`convserve-models study {name} --train`: {study.question}\n"
-    yield "| network | parameters | MACs | CPU | epochs | accuracy (95 % interval) | n | paper's |"
+    figure = f"{WORDS[found[0].figure.name]} (95 % interval)"
+    yield f"| network | parameters | MACs | CPU | epochs | {figure} | n | paper's |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in found:
-        low, high = one.interval
-        cells = (
-            one.member.name,
-            f"{one.parameters:,} ({one.parameters / found[0].parameters:.0%})",
-            f"{one.macs / 1e6:.1f} M ({one.macs / found[0].macs:.0%})",
-            f"{1e3 * one.seconds:.2f} ms ({one.seconds / found[0].seconds:.0%})",
-            str(one.epochs),
-            f"{one.accuracy:.2%} ({low:.2%}–{high:.2%})",
-            f"{one.n:,}",
-            f"{one.member.paper:.2%}",
-        )
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(_cells(one, found[0]))} |"
     left = [m.name for m in study.members if m not in [one.member for one in found]]
     if left:
         yield f"\nNot trained: {', '.join(left)}."
     yield (
-        "\nCPU: processor time of the exported graph for one image on one thread, the median of "
-        f"{ROUNDS} turns. Accuracies are of the exported graph on the test split."
+        "\nIn brackets the share of the first network's. CPU: processor time of the exported graph "
+        f"for one input on one thread, the median of {ROUNDS} turns. "
+        "The paper trained longer, at full width."
     )
-    yield f"\n![accuracy against cost]({name}.png)"
+    yield f"\n![what it attains against what it costs]({name}.png)"
+
+
+def _cells(one: Result, first: Result) -> Iterator[str]:
+    yield one.member.name
+    yield f"{one.parameters:,} ({one.parameters / first.parameters:.0%})"
+    yield f"{one.macs / 1e6:.1f} M ({one.macs / first.macs:.0%})"
+    yield f"{1e3 * one.seconds:.2f} ms ({one.seconds / first.seconds:.0%})"
+    yield str(one.epochs)
+    yield "{:.2%} ({:.2%}–{:.2%})".format(one.figure.value, *_interval(one))
+    yield f"{one.figure.n:,}"
+    yield "–" if one.member.paper is None else f"{one.member.paper:.2%}"
 
 
 def _plot(study: Study, found: Sequence[Result]) -> Figure:
@@ -128,16 +124,18 @@ def _plot(study: Study, found: Sequence[Result]) -> Figure:
     panels = figure.subplots(1, len(COSTS), sharey=True)
     for group in dict.fromkeys(one.member.group for one in found):
         mine = [one for one in found if one.member.group == group]
-        rates = [100 * one.accuracy for one in mine]
-        errors = [
-            [100 * (one.accuracy - one.interval[0]) for one in mine],
-            [100 * (one.interval[1] - one.accuracy) for one in mine],
-        ]
+        rates = 100 * np.array([one.figure.value for one in mine])
+        errors = np.abs(100 * np.array([_interval(one) for one in mine]).T - rates)
         for axes, cost in zip(panels, COSTS.values(), strict=True):
             axes.errorbar([cost(r) for r in mine], rates, errors, fmt="o", capsize=3, label=group)
     for axes, label in zip(panels, COSTS, strict=True):
         axes.set(xlabel=label)
-    panels[0].set(ylabel="test accuracy in %")
+    panels[0].set(ylabel=f"{WORDS[found[0].figure.name]} in %")
     panels[-1].legend()
     figure.suptitle(study.title)
     return figure
+
+
+def _interval(one: Result) -> tuple[float, float]:
+    assert one.figure.interval is not None
+    return one.figure.interval

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TASKS = {
     "classification": "convserve_models.tasks.classification",
     "transcription": "convserve_models.tasks.transcription",
+    "asg": "convserve_models.tasks.asg",
     "reading": "convserve_models.tasks.reading",
 }
 

@@ -3,8 +3,8 @@
 A stack of one-dimensional convolutions from sound to letters, twelve of them over the raw wave:
 stride 160, then 2, so that an output stands for 20 ms and sees 31,130 samples at 16 kHz. Over
 cepstra the first one is left out. With 40 letters the paper's form has 26,211,290 parameters over
-the wave and 23,616,540 over cepstra. Trained here with CTC (Graves et al., 2006): letter 0 is its
-blank.
+the wave and 23,616,540 over cepstra. Trained with CTC (Graves et al., 2006), whose blank is letter
+0, or with the paper's own criterion (`transitions`, tasks.asg), whose silence is letter 1, a space.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from convserve_models.layers.sound import COEFFICIENTS, FEATURES, Cepstra, Frame
 # Kernel, stride and padding: the layers of the paper's 250 features, then those of its 2,000.
 NARROW = [(48, 2, 23)] + 7 * [(7, 1, 3)]
 WIDE = [(32, 1, 16), (1, 1, 0)]
-BLANK = 0
+BLANK, SPACE = 0, 1
 NEVER = -1e4
-"""Of letters behind the end, a logit that leaves all probability to the blank."""
+"""Of letters behind the end, a logit that leaves all probability to the blank or the space."""
 
 Front = Literal["waves", "cepstra", "frames"]
 """What is read: sound by a learned filter bank, sound by mel cepstra, or cepstra made elsewhere."""
@@ -32,7 +32,8 @@ class Wav2Letter(nn.Module):
     """Logits `[N, labels, L]` of sound `float32 [N, T]`, or of cepstra `[N, T, 13]`.
 
     NaN stands behind the end of the shorter ones; there the blank is certain. `window` and `hop`
-    are in samples of `rate` per second. L is T // hop // 2 + 1; T must be 2 hop or more.
+    are in samples of `rate` per second. L is T // hop // 2 + 1; T must be 2 hop or more. With
+    `transitions` it gives scores `[N, labels, labels, L]` of each letter after each other.
     """
 
     paper = "https://arxiv.org/abs/1609.03193"
@@ -55,6 +56,7 @@ class Wav2Letter(nn.Module):
         context: int = 2000,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        transitions: bool = False,
     ) -> None:
         super().__init__()
         self.seconds = NARROW[0][1] * hop / rate
@@ -69,8 +71,9 @@ class Wav2Letter(nn.Module):
             channels = out
         self.letters = nn.Conv1d(channels, labels, 1)
         silence = torch.full((labels, 1), NEVER)
-        silence[BLANK] = 0.0
+        silence[SPACE if transitions else BLANK] = 0.0
         self.register_buffer("silence", silence, persistent=False)
+        self.transitions = nn.Parameter(torch.zeros(labels, labels)) if transitions else None
         self.apply(_initialise)
 
     @staticmethod
@@ -86,7 +89,10 @@ class Wav2Letter(nn.Module):
             maps, lengths = layer(maps, lengths)
         logits: Tensor = self.letters(maps)
         given = inside(lengths, logits.shape[-1])
-        return torch.where(given, logits, self.get_buffer("silence").to(logits.dtype))
+        logits = torch.where(given, logits, self.get_buffer("silence").to(logits.dtype))
+        if self.transitions is None:
+            return logits
+        return logits[:, None] + self.transitions[:, :, None]
 
 
 class Layer(nn.Module):

@@ -19,7 +19,7 @@ def test_members_are_distinct_recipes_that_build(name: str) -> None:
         if member.recipe.id in recipes.names():  # its checkpoint is the artifact's
             assert member.recipe == recipes.load(member.recipe.id)
         network.build(member.recipe, data.card(member.recipe.dataset))
-        assert 0.5 < member.paper < 1
+        assert member.paper is None or 0.5 < member.paper < 1
 
 
 @pytest.mark.parametrize("name", sorted(studies.STUDIES))
@@ -32,7 +32,7 @@ def test_members_differ_in_their_networks_alone(name: str) -> None:
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="all_cnn_ablation, deep_roots"):
+    with pytest.raises(KeyError, match="all_cnn_ablation, deep_roots, wav2letter"):
         studies.load("nothing")
     with pytest.raises(KeyError, match="deep_roots_16"):
         studies.load("deep_roots").recipe("nothing")
@@ -56,6 +56,6 @@ def test_the_table_tells_what_is_trained_and_what_is_not(tmp_path: Path) -> None
     assert min(narrow.seconds, wider.seconds) > 0
     page = report.write(study, [narrow, wider], tmp_path / "out", "toys").read_text()
     assert f"| narrow | {narrow.parameters:,} (100%) |" in page
-    assert f"{wider.accuracy:.2%}" in page
+    assert f"{wider.figure.value:.2%}" in page
     assert "Not trained: absent." in page
     assert (tmp_path / "out" / "toys.png").stat().st_size > 1000
