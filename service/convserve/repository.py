@@ -407,6 +407,7 @@ class Repository:
                 self.cpu_budget,
                 self._decoders,
                 self._telemetry,
+                trusting=True,
             )
         except InvalidArtifact as error:
             entry.flaw = str(error)
@@ -416,18 +417,21 @@ class Repository:
         else:
             entry.model, entry.manifest = model, model.artifact.manifest
             logger.info(
-                "%s version %s is verified: %d goldens, largest difference %.2g",
+                "%s version %s is verified: %d of %d goldens, largest difference %.2g",
                 entry.id,
                 entry.version,
                 verdict.goldens,
+                len(model.artifact.manifest.goldens),
                 verdict.worst,
             )
-            self._in_background(self._measure(model))
+            self._in_background(self._settle_in(model))
 
-    async def _measure(self, model: ServedModel) -> None:
-        """Measure when all that is required is loaded, one model after the other."""
+    async def _settle_in(self, model: ServedModel) -> None:
+        """Do what can wait until all that is required is loaded, one model after the other."""
         await self._settled.wait()
         async with self._measuring:
+            with model.in_use:
+                await asyncio.to_thread(model.try_further)
             await model.measure(self._settings.measure_seconds, self._idle)
 
     def _idle(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -27,13 +27,14 @@ from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layo
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
-from convserve.errors import CapacityError, InferenceFailed, QueueFull
+from convserve.errors import CapacityError, InferenceFailed, InvalidArtifact, QueueFull
 from convserve.measured import Measured
 from convserve.precision import FAILED, ONLY, Precision, Wanted, chosen, gain, told
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
+from convserve.stamp import Stamp
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
-from convserve.verification import Verdict, Verifier
+from convserve.verification import Inputs, Verdict, Verifier
 
 ROUNDS = 3  # of trials of each way to share the cores
 TARGET = "target"  # the explaining graph's input besides the predicting one's: which label
@@ -109,11 +110,13 @@ class ServedModel:
         self.measured = Measured(settings.cache, _digests(manifest), self.max_batch_size, budget)
         self.cost, layout = self.measured.cost, self.measured.choice.layout
         self._precision: Wanted = settings.precision
+        self._stamp = partial(Stamp, artifact.manifest, layout.threads, settings)
         self.precision = ONLY
         self._layouts = layouts(budget.executors)
         self._session = Session(artifact.graph, layout.threads)
-        self._explainer: Session | None = None
-        self._feature_maps: Session | None = None
+        self._further: dict[str, Session] = {}
+        self._opening = Lock()
+        self._told: tuple[str, ...] | None = None
         self._run_seconds = settings.run_seconds
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
@@ -149,40 +152,62 @@ class ServedModel:
         """Why it takes no requests at the moment, None if it does."""
         return self._batcher.fault
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """How its answers can be explained."""
+    async def methods(self) -> tuple[str, ...]:
+        """Return how its answers can be explained; call it while it is `in_use`."""
         if self.modality not in ("image", "text") or not self.labels:
             return ()
-        graphs = self._explainer.outputs if self._explainer else ()
-        maps = (MAPS,) if self._feature_maps else ()
-        return (OCCLUSION, *(output.name for output in graphs), *maps)
+        if self._told is None:
+            await asyncio.to_thread(self.try_further)
+        return (OCCLUSION, *(self._told or ()))
 
     @property
     def graph(self) -> Path:
         """The file that answers."""
         return self._session.path
 
-    def verify(self) -> Verdict:
+    def verify(self, *, trusting: bool = False) -> Verdict:
         """Reproduce the goldens, decide which graph answers, and warm up; blocks.
 
-        Raises InvalidArtifact.
+        Who is `trusting` relies on what an earlier start has proved. Raises InvalidArtifact.
         """
-        verdict = self._verifier(self._session).verify()
-        self._decide()
-        self._verifier(self._session).warm_up(self.max_batch_size)
-        self._explainer = self._opened("explain", {TARGET: np.array(0)})
-        self._feature_maps = self._opened("features", {})
+        prover = self._prover(trusting=trusting)
+        verdict = prover("predict", self._session).verify()
+        self._decide(prover)
+        prover("predict", self._session).warm_up(self.max_batch_size)
         self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256, self.precision.graph)
         return verdict
 
-    def _verifier(self, session: Session, tolerance: float | None = None) -> Verifier:
-        run = partial(self._run_alone, session=session)
-        return Verifier(self.artifact, self._preprocess, session, run, self._postprocess, tolerance)
+    def try_further(self) -> None:
+        """Try the graphs that say more than its answer, unless that was done; blocks.
 
-    def _decide(self) -> None:
+        They take more memory than the one that answers: who asks for them first opens them anew.
+        """
+        with self._opening:
+            if self._told is not None:
+                return
+            explainer = self._tried("explain", {TARGET: np.array(0)})
+            maps = self._tried("features", {})
+            outputs = explainer.outputs if explainer else ()
+            self._told = (*(output.name for output in outputs), *((MAPS,) if maps else ()))
+
+    def _prover(self, *, trusting: bool) -> Callable[[str, Session], Verifier]:
+        """Return what gives the verifier of a graph by its role; all share the inputs."""
+        inputs, manifest = Inputs(self.artifact, self._preprocess), self.artifact.manifest
+
+        def verifier(role: str, session: Session) -> Verifier:
+            run = partial(self._run_alone, session=session)
+            stamp = self._stamp(role) if trusting else None
+            quantized = manifest.graphs.int8 if role == "int8" else None
+            tolerance = quantized.tolerance if quantized else None
+            return Verifier(
+                self.artifact, inputs, session, run, self._postprocess, stamp, tolerance
+            )
+
+        return verifier
+
+    def _decide(self, prover: Callable[[str, Session], Verifier]) -> None:
         """Let the graph of integers answer if it is right and worth it here, or as it was told."""
-        integers = None if self._precision == "float" else self._integers()
+        integers = None if self._precision == "float" else self._integers(prover)
         self.precision = self._chosen(integers)
         if integers is not None:
             answers = self.precision.graph == "int8"
@@ -214,15 +239,9 @@ class ServedModel:
         if layout.threads != threads:
             self._session = Session(self.graph, layout.threads)
 
-    def _integers(self) -> Session | None:
+    def _integers(self, prover: Callable[[str, Session], Verifier]) -> Session | None:
         """Open the graph of integers and prove it; None if there is none, or it is not right."""
-
-        def prove(session: Session) -> None:
-            quantized = self.artifact.manifest.graphs.int8
-            assert quantized
-            self._verifier(session, quantized.tolerance).verify()
-
-        return self._beside("int8", prove)
+        return self._beside("int8", lambda session: prover("int8", session).verify())
 
     def _gain(self, integers: Session) -> float:
         """How many times less processor time integers take for one input, measured once."""
@@ -234,7 +253,7 @@ class ServedModel:
             self.measured.gain = gain(*runs)
         return self.measured.gain
 
-    def _opened(self, role: str, further: Arrays) -> Session | None:
+    def _tried(self, role: str, further: Arrays) -> Session | None:
         """Open and try a graph that says more than the one that predicts."""
 
         def attempt(session: Session) -> None:
@@ -242,21 +261,37 @@ class ServedModel:
 
         return self._beside(role, attempt)
 
-    def _beside(self, role: str, prove: Callable[[Session], None]) -> Session | None:
+    def _beside(self, role: str, prove: Callable[[Session], object]) -> Session | None:
         """Open and prove a graph beside the one that predicts.
 
         One that fails is none, and the log says why.
         """
         try:
-            path = self.artifact.beside(role)
-            if path is None:
-                return None
-            session = Session(path, self.measured.choice.layout.threads)
-            prove(session)
+            session = self._opened(role)
+            if session is not None:
+                prove(session)
         except Exception as error:
             logger.warning("%s goes without its graph %r: %s", self.artifact.path, role, error)
             return None
         return session
+
+    def _opened(self, role: str) -> Session | None:
+        path = self.artifact.beside(role)
+        return Session(path, self.measured.choice.layout.threads) if path else None
+
+    async def _need(self, role: str) -> None:
+        """Have the graph of `role` open, which was tried before."""
+        if role not in self._further:
+            await asyncio.to_thread(self._open_further, role)
+
+    def _open_further(self, role: str) -> None:
+        with self._opening:
+            try:
+                if role not in self._further and (session := self._opened(role)):
+                    self._further[role] = session
+            except InvalidArtifact as error:  # it was good when it was tried
+                logger.error("%s", error)
+                raise InferenceFailed(f"the graph {role!r} cannot be opened any more") from None
 
     async def measure(self, seconds: float, idle: Callable[[], bool]) -> None:
         """Learn how its runs share the cores best and what they cost, unless that is known.
@@ -393,6 +428,7 @@ class ServedModel:
 
         For each place [H, W], or each value [H, W, channels], of the input; at low priority.
         """
+        await self._need("explain")
         asked = inputs | {TARGET: np.array(target)}
         outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
         if not np.isfinite(outputs[method]).all():
@@ -403,6 +439,7 @@ class ServedModel:
         self, inputs: Arrays, trace: Trace, *, deadline: float = math.inf
     ) -> list[NDArray[Any]]:
         """Return what each convolution answers, [channels, H, W], in order; at low priority."""
+        await self._need("features")
         asked = inputs | {MAPS: np.empty(0)}  # in no batch with what has a target
         outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
         return list(outputs.values())
@@ -424,9 +461,8 @@ class ServedModel:
         await self._batcher.drain()
         await self._batcher.close()
         self._session.close()
-        for session in (self._explainer, self._feature_maps):
-            if session is not None:
-                session.close()
+        for session in self._further.values():
+            session.close()
         await asyncio.to_thread(self.measured.keep)
 
     async def _prepare(self, data: bytes, hold: Hold, deadline: float) -> Prepared:
@@ -458,10 +494,10 @@ class ServedModel:
         return split(session.run(rows, stop), len(items))
 
     def _graph_for(self, rows: dict[str, NDArray[Any]]) -> Session:
-        if self._explainer is not None and TARGET in rows:
-            return self._explainer
-        if self._feature_maps is not None and rows.pop(MAPS, None) is not None:
-            return self._feature_maps
+        if "explain" in self._further and TARGET in rows:
+            return self._further["explain"]
+        if "features" in self._further and rows.pop(MAPS, None) is not None:
+            return self._further["features"]
         return self._session
 
     def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:
@@ -517,12 +553,21 @@ def _digests(manifest: Manifest) -> list[str]:
 
 
 def open_model(
-    path: Path, settings: Settings, budget: CpuBudget, decoders: Decoders, telemetry: Telemetry
+    path: Path,
+    settings: Settings,
+    budget: CpuBudget,
+    decoders: Decoders,
+    telemetry: Telemetry,
+    *,
+    trusting: bool = False,
 ) -> tuple[ServedModel, Verdict]:
-    """Load the artifact in `path`, verify it and warm it up; blocks. Raises InvalidArtifact."""
+    """Load the artifact in `path`, verify it and warm it up; blocks. Raises InvalidArtifact.
+
+    Who is `trusting` relies on what an earlier start has proved.
+    """
     artifact = _described(path) if is_bare(path) else load_artifact(path)
     model = ServedModel(artifact, settings, budget, decoders, telemetry)
-    return model, model.verify()
+    return model, model.verify(trusting=trusting)
 
 
 def _described(path: Path) -> Artifact:

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     )
     cache: Path = Field(
         Path("~/.cache/convserve"),
-        description="Directory for what was measured of the models on this machine, and for the "
-        "copy of a store that is elsewhere; only for that copy it must be writable.",
+        description="Directory for what was measured and proved of the models on this machine, and "
+        "for the copy of a store that is elsewhere; only for that copy it must be writable.",
     )
     tls_certificate: FilePath | None = Field(
         None, description="PEM file of the certificate chain; with its key, HTTPS is spoken."

@@ -34,6 +34,7 @@ def _report(settings: Settings, path: Path) -> bool:
     budget = cpu_budget(settings.cores)
     try:
         model, verdict = open_model(path, settings, budget, Decoders(1), Telemetry())
+        model.try_further()
     except InvalidArtifact as error:
         print(f"FAIL  {path}: {error.detail}\n      remedy: {error.remedy}")
         return False

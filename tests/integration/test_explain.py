@@ -199,6 +199,20 @@ async def test_a_graph_that_cannot_explain_is_no_matter_for_answers(
     assert "goes without its graph 'explain'" in caplog.text
 
 
+async def test_a_graph_that_was_changed_after_it_was_tried_explains_nothing(
+    store: Path, settings: Settings
+) -> None:
+    path = store / IMAGE / "1"
+    explain_image(path)
+    unwatched = {"store": store, "poll_seconds": 0}
+    async with serving(settings.model_copy(update=unwatched)) as client:
+        assert "cam" in await methods(client)
+        (path / "explain.onnx").write_bytes(b"another")
+        answer = await client.post(AT_IMAGE, content=NATIVE, params={"method": "cam"})
+        assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
+        assert (await client.post(AT_IMAGE, content=NATIVE)).status_code == 200
+
+
 def drawn(layer: dict[str, Any]) -> np.ndarray[Any, Any]:
     head, data = layer["picture"].split(",")
     assert head == "data:image/png;base64"

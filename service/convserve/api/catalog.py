@@ -13,7 +13,7 @@ from convserve.store import Entry
 async def models(request: Request) -> Response:
     """List the models, each with its versions and their state."""
     repository: Repository = request.app.state.repository
-    return _json({"models": [_model(repository, name) for name in repository.names()]})
+    return _json({"models": [await _model(repository, name) for name in repository.names()]})
 
 
 async def card(request: Request) -> Response:
@@ -24,10 +24,10 @@ async def card(request: Request) -> Response:
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
     facts = {"cost": _cost(latest), "execution": _execution(latest), "manifest": manifest}
     facts["precision"] = asdict(latest.model.precision) if latest.model else None
-    return _json({**_model(repository, name), **facts})
+    return _json({**await _model(repository, name), **facts})
 
 
-def _model(repository: Repository, name: str) -> dict[str, object]:
+async def _model(repository: Repository, name: str) -> dict[str, object]:
     latest = repository.find(name, None)
     manifest = latest.manifest
     return {
@@ -35,13 +35,20 @@ def _model(repository: Repository, name: str) -> dict[str, object]:
         "title": manifest.title if manifest else None,
         "task": manifest.task if manifest else None,
         "modality": manifest.preprocess.modality if manifest else None,
-        "explanations": list(latest.model.methods) if latest.model else None,
+        "explanations": await _explanations(latest),
         "required": repository.required(name),
         "version": latest.version,
         "state": latest.state,
         "reason": latest.fault,
         "versions": [_version(entry) for entry in repository.versions(name)],
     }
+
+
+async def _explanations(entry: Entry) -> list[str] | None:
+    if entry.model is None:
+        return None
+    with entry.model.in_use:
+        return list(await entry.model.methods())
 
 
 def _version(entry: Entry) -> dict[str, object]:

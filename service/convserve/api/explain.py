@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -78,9 +78,9 @@ async def explain(request: Request) -> Response:
     deadline = read_deadline(request)
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
-    _check(model, label, method, picture)
-    model.admit(deadline, Priority.LOW)
     with model.in_use, repository.memory.hold() as hold:
+        _check(model, await model.methods(), label, method, picture)
+        model.admit(deadline, Priority.LOW)
         body = await read_body(request, model, hold)
         instance = _instance(request, model, body)
         most = settings.explain_runs
@@ -96,13 +96,15 @@ def _check_query(request: Request) -> None:
             raise InvalidInput(f"there is no query parameter {key[:100]!r}{close}", f"?{key}")
 
 
-def _check(model: ServedModel, label: str | None, method: str, picture: bool) -> None:
-    if not model.methods:
+def _check(
+    model: ServedModel, methods: Sequence[str], label: str | None, method: str, picture: bool
+) -> None:
+    if not methods:
         raise UnsupportedMedia("only labels of images and texts can be explained")
     if picture and model.modality != "image":
         raise UnsupportedMedia("only images are explained as image/png: accept application/json")
-    if method not in model.methods:
-        known = ", ".join(model.methods)
+    if method not in methods:
+        known = ", ".join(methods)
         raise InvalidInput(f"this model is not explained by {method[:100]!r}: {known}", "?method")
     if picture and method == MAPS:
         raise InvalidInput(f"{MAPS} are many pictures: accept application/json", "?method")
