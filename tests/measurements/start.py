@@ -152,8 +152,8 @@ def times(rounds: int, runs: Mapping[str, Sequence[Found]]) -> Iterator[str]:
     yield (
         f"`python -m tests.measurements.start --record`, {datetime.now(UTC):%Y-%m-%d}, "
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, the models that the store "
-        f"marks as default, medians of {rounds} rounds in turns (least to most). Others used the machine, "
-        f"too: the load was {os.getloadavg()[1]:.1f} at the end."
+        f"marks as default, medians of {rounds} rounds in turns (least to most). "
+        f"Others used the machine, too: the load was {os.getloadavg()[1]:.1f} at the end."
     )
     yield ""
     yield "| until ready | seconds | of the floor | CPU seconds | of the floor | MiB |"
