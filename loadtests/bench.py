@@ -1,10 +1,11 @@
 """The serving tax: `python -m loadtests.bench MODEL … [--peers]` (`make bench` builds the peers).
 
-For each classifier, in rounds that take turns in one run: bare ONNX Runtime with its best batch
-size, side by side on one thread per core (the limit), then closed loops of 1, 16, 64 and 256 users
-against convserve by several routes, against a null net behind convserve, and, for pictures, against
-the peers. All run the graph of floats; where the artifact has one of 8-bit integers, convserve with
-that is one server more. All decode the same PNG. CPU is counted over all of a server's processes.
+A model is an artifact of the store, or a network of `nets`. For each, in rounds that take turns in
+one run: bare ONNX Runtime with its best batch size, side by side on one thread per core (the
+limit), then closed loops of 1, 16, 64 and 256 users against convserve by several routes, against a
+null net behind convserve, and, for pictures, against the peers. All run the graph of floats; where
+the artifact has one of 8-bit integers, convserve with that is one server more. All decode the same
+file, the limit none. CPU is counted over all of a server's processes.
 """
 
 import base64
@@ -13,11 +14,13 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from time import thread_time
 from typing import Any
 
 import matplotlib as mpl
@@ -28,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests import nets
 from loadtests.bare import Bare
 from loadtests.generator import Figures, Generator, generator
 from loadtests.nulls import null
@@ -37,10 +41,13 @@ from loadtests.samples import Sample, latest_version, read_model
 from loadtests.server import PEERS, Server, convserve, peer
 from loadtests.table import markdown
 
-USERS = (1, 16, 64, 256)
+USERS = [1, 16, 64, 256]
+TURNS = 4  # each user has as many in a step, at least, if the server is as quick as the limit
+DECODINGS = 20
 SIZES = (1, 8, 32)
 OURS, NULL, INT8 = "convserve", "null net", "convserve, int8"
 FORM_ROUTE, TENSOR_ROUTE = "convserve, form", "convserve, v2"
+NULL_FORM = "null net, form"
 NAIVE = "naive"
 PAIRED = ("rates", "p99s")
 HEAD = [
@@ -59,11 +66,14 @@ def main() -> int:
     parser = options(__doc__, seconds=2.0, rounds=5)
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--peers", action="store_true", help="measure the peers as well")
+    parser.add_argument("--users", type=int, nargs="+", default=USERS, help="at once")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    with generator(asked.seconds, 10_000) as load:
+    with tempfile.TemporaryDirectory() as scratch, generator(asked.seconds, 10_000) as load:
+        artifacts = [found(model, asked.store, Path(scratch)) for model in asked.models]
+        names = PEERS if asked.peers else [NAIVE]
         measured = [
-            measure(asked.store / model, load, asked.rounds, asked.peers) for model in asked.models
+            measure(artifact, load, asked.rounds, asked.users, names) for artifact in artifacts
         ]
     record: Figures = {
         **conditions(asked),
@@ -76,13 +86,20 @@ def main() -> int:
     return 0
 
 
-def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figures:
+def found(model: str, store: Path, scratch: Path) -> Path:
+    """Return the directory of an artifact of `store`, or of a network that is made now."""
+    return nets.write(model, scratch).parent if model in nets.NETS else store / model
+
+
+def measure(
+    artifact: Path, load: Generator, rounds: int, loads: list[int], peers: Iterable[str]
+) -> Figures:
     """Return medians over the rounds: the limit's, and every server's by users."""
     newest = latest_version(artifact)
     sample = read_model(artifact, 65536)[0]
     facts = json.loads((newest / "manifest.json").read_text())
     limits: list[Figures] = []
-    found: dict[tuple[str, int], list[Figures]] = {}
+    steps: dict[tuple[str, int], list[Figures]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store = Path(scratch)
         shutil.copytree(newest, store / artifact.name / newest.name)
@@ -90,27 +107,29 @@ def measure(artifact: Path, load: Generator, rounds: int, peers: bool) -> Figure
         (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
         ours = stack.enter_context(convserve(store))
         bare = Bare(newest / facts["graphs"]["predict"]["file"], prepared(ours, sample, facts))
-        asked = routes(ours, sample, facts) | {NULL: (ours, empty)}
+        asked = routes(ours, sample, facts)
+        asked |= {NULL: (ours, empty), NULL_FORM: (ours, as_form(empty))}
         if "int8" in facts["graphs"]:
             quick = stack.enter_context(convserve(store, {"CONVSERVE_PRECISION": "int8"}))
             asked[INT8] = quick, sample
         if facts["preprocess"]["modality"] == "image":
-            for name in PEERS if peers else [NAIVE]:
+            for name in peers:
                 server = stack.enter_context(peer(name, newest, threads=1, workers=2))
                 asked[name] = (server, as_form(sample) if name == "litserve" else sample)
         for _ in range(rounds):
-            limits.append(bare.limit(SIZES, load.seconds))
-            for users in USERS:
+            limits.append(bare.limit(SIZES, load.seconds) | {"decode": decoding(sample, facts)})
+            for users in loads:
+                enough = max(load.seconds, TURNS * users / limits[0]["rate"])
                 for name, (server, what) in asked.items():
-                    step = load.loop(server, what, users)
-                    found.setdefault((name, users), []).append(step)
+                    step = replace(load, seconds=enough).loop(server, what, users)
+                    steps[name, users].append(step)
     limit = {name: median(one[name] for one in limits) for name in limits[0]}
     return {
         "model": sample.model,
         "limit": limit,
         "steps": [
-            {"server": name, "users": users, **summary(steps, limit)}
-            for (name, users), steps in found.items()
+            {"server": name, "users": users, **summary(taken, limit)}
+            for (name, users), taken in steps.items()
         ],
     }
 
@@ -122,6 +141,18 @@ def prepared(server: Server, sample: Sample, facts: Figures) -> dict[str, NDArra
         return {entrance["name"]: decode(sample.body, entrance["shape"][1])}
     # Any ids cost the same.
     return {entrance["name"]: np.ones(facts["preprocess"]["steps"][-1]["length"], np.int64)}
+
+
+def decoding(sample: Sample, facts: Figures) -> float:
+    """Return the CPU (µs) that decoding the sample takes with Pillow, 0 if it is no picture."""
+    if facts["preprocess"]["modality"] != "image":
+        return 0.0
+    taken = []
+    for _ in range(DECODINGS):
+        before = thread_time()
+        decode(sample.body, facts["inputs"][0]["shape"][1])
+        taken.append(1e6 * (thread_time() - before))
+    return median(taken)
 
 
 def routes(server: Server, sample: Sample, facts: Figures) -> dict[str, tuple[Server, Sample]]:
@@ -181,7 +212,11 @@ def tables(record: Figures) -> Iterator[str]:
     for measured in record["models"]:
         limit = measured["limit"]
         yield f"\n### {measured['model']}\n"
-        yield f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.\n"
+        apart = limit.get("decode")
+        decoded = f" Decoding, {apart:.0f} µs with Pillow, is not in it." if apart else ""
+        yield (
+            f"Limit: {limit['rate']:.0f} items/s, {limit['cpu']:.0f} µs of CPU an item.{decoded}\n"
+        )
         yield markdown(HEAD, rows(measured))
         if beside := list(ratios(measured)):
             yield "\nOurs over each peer's, of the same round: median (least to most).\n"
@@ -192,7 +227,7 @@ def ratios(measured: Figures) -> Iterator[list[str]]:
     """Yield the cells of our answers/s and p99 over each peer's."""
     steps = {(step["server"], step["users"]): step for step in measured["steps"]}
     for name in PEERS:
-        for users in USERS:
+        for users in sorted({users for _, users in steps}):
             if theirs := steps.get((name, users)):
                 ours = steps[OURS, users]
                 yield [name, str(users), *(spread(ours[key], theirs[key]) for key in PAIRED)]
@@ -208,7 +243,7 @@ def spread(ours: list[float], theirs: list[float]) -> str:
 def rows(measured: Figures) -> Iterator[list[str]]:
     """Yield the table's cells; a null net has no limit."""
     for step in sorted(measured["steps"], key=lambda step: step["server"]):
-        known = step["server"] != NULL
+        known = step["server"] not in (NULL, NULL_FORM)
         share = f"{step['share']:.2f}" if known else "–"
         tax = f"{step['tax']:.2f}" if known else "–"
         rate, cpu = f"{step['rate']:.0f}", f"{step['cpu']:.0f}"
@@ -229,7 +264,7 @@ def plot(record: Figures, path: Path) -> None:
             (left, "cpu", "CPU µs per answer"),
             (right, "rate", "answers per second"),
         ):
-            for name in [name for name in names if name != NULL]:
+            for name in [name for name in names if name not in (NULL, NULL_FORM)]:
                 steps = [step for step in measured["steps"] if step["server"] == name]
                 axis.plot(
                     [step["users"] for step in steps],

@@ -202,7 +202,7 @@ def write(name: str, store: Path) -> Path:
 
 
 def picture(side: int) -> tuple[str, bytes]:
-    """A small PNG, or a JPEG of 62 KB: clouds and noise, square, so that nothing is cut off."""
+    """A small PNG, or a JPEG of 62 KiB: clouds and noise, square, so that nothing is cut off."""
     random, large = np.random.default_rng(0), 448
     clouds = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).resize((large, large))
     noisy = np.asarray(clouds, np.float32) + random.normal(0, 12, (large, large, 3))
@@ -211,7 +211,7 @@ def picture(side: int) -> tuple[str, bytes]:
     if side <= 64:
         image.resize((side, side)).save(stream, "png")
         return "image/png", stream.getvalue()
-    image.save(stream, "jpeg", quality=88)
+    image.save(stream, "jpeg", quality=87)
     return "image/jpeg", stream.getvalue()
 
 
