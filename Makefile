@@ -22,7 +22,7 @@ HELM := .venv/helm
 CLIENTS := tritonclient perf_analyzer
 RAY := .venv/ray
 FUZZER := schemathesis
-PEERS := mosec litserve
+PEERS := mosec litserve bentoml mlserver
 MODELS ?= all_cnn_cifar10
 # So many examples of each operation, others each time unless SEED says which.
 EXAMPLES ?= 200
@@ -91,7 +91,7 @@ conformance: $(DEV)/.installed $(CLIENTS:%=.venv/%/.installed) ## clients that o
 	$(DEV)/bin/python -m pytest -m conformance -s --durations=0 tests/conformance
 
 .PHONY: bench
-bench: $(DEV)/.installed $(PEERS:%=.venv/%/.installed) ## bare ONNX Runtime, this service and its peers on the same cores: MODELS=…
+bench: $(DEV)/.installed $(RAY)/.installed $(PEERS:%=.venv/%/.installed) ## bare ONNX Runtime, this service and its peers on the same cores: MODELS=…
 	$(DEV)/bin/python -m loadtests.bench $(MODELS) --peers
 
 .PHONY: schemathesis

@@ -1,4 +1,5 @@
-"""The serving tax: `python -m loadtests.bench MODEL … [--peers]` (`make bench` builds the peers).
+"""The serving tax: `python -m loadtests.bench MODEL … [--peers [PEER …]]` (`make bench` builds the
+peers).
 
 A model is an artifact of the store, or a network of `nets`. For each, in rounds that take turns in
 one run: bare ONNX Runtime with its best batch size, side by side on one thread per core (the
@@ -65,15 +66,15 @@ def main() -> int:
     """Measure and write the record."""
     parser = options(__doc__, seconds=2.0, rounds=5)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--peers", action="store_true", help="measure the peers as well")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[NAIVE], help="which; all")
     parser.add_argument("--users", type=int, nargs="+", default=USERS, help="at once")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, generator(asked.seconds, 10_000) as load:
         artifacts = [found(model, asked.store, Path(scratch)) for model in asked.models]
-        names = PEERS if asked.peers else [NAIVE]
         measured = [
-            measure(artifact, load, asked.rounds, asked.users, names) for artifact in artifacts
+            measure(artifact, load, asked.rounds, asked.users, asked.peers or PEERS)
+            for artifact in artifacts
         ]
     record: Figures = {
         **conditions(asked),
@@ -115,7 +116,7 @@ def measure(
         if facts["preprocess"]["modality"] == "image":
             for name in peers:
                 server = stack.enter_context(peer(name, newest, threads=1, workers=2))
-                asked[name] = (server, as_form(sample) if name == "litserve" else sample)
+                asked[name] = server, forms(sample, facts)[PEERS[name].body]
         for _ in range(rounds):
             limits.append(bare.limit(SIZES, load.seconds) | {"decode": decoding(sample, facts)})
             for users in loads:
@@ -157,17 +158,23 @@ def decoding(sample: Sample, facts: Figures) -> float:
 
 def routes(server: Server, sample: Sample, facts: Figures) -> dict[str, tuple[Server, Sample]]:
     """Return the same question in several forms: raw, in a form, and by the v2 protocol."""
+    asked = forms(sample, facts)
+    return {
+        OURS: (server, asked["raw"]),
+        FORM_ROUTE: (server, asked["form"]),
+        TENSOR_ROUTE: (replace(server, path="/v2/models/{model}/infer"), asked["v2"]),
+    }
+
+
+def forms(sample: Sample, facts: Figures) -> dict[str, Sample]:
+    """Return the sample as it is, in a form, and in a tensor of the v2 protocol."""
     (entrance,) = facts["inputs"]
     text = facts["preprocess"]["modality"] == "text"
     data = sample.body.decode() if text else base64.b64encode(sample.body).decode()
     tensor = {"name": entrance["name"], "shape": [1, 1], "datatype": "BYTES", "data": [data]}
     body = json.dumps({"inputs": [tensor]}).encode()
-    v2 = replace(server, path="/v2/models/{model}/infer")
-    return {
-        OURS: (server, sample),
-        FORM_ROUTE: (server, as_form(sample)),
-        TENSOR_ROUTE: (v2, replace(sample, media_type="application/json", body=body)),
-    }
+    v2 = replace(sample, media_type="application/json", body=body)
+    return {"raw": sample, "form": as_form(sample), "v2": v2}
 
 
 def as_form(sample: Sample) -> Sample:

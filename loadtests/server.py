@@ -12,20 +12,44 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ENVIRONMENTS = Path(".venv").absolute()
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another server: its module, what runs it, where it takes pictures, and tells that it is up.
+
+    A picture comes as it is (`raw`), in a `form`, or in a tensor of the `v2` protocol.
+    """
+
+    module: str
+    python: str
+    path: str
+    ready: str
+    body: Literal["raw", "form", "v2"] = "raw"
+
+
+def _python(environment: str) -> str:
+    return str(ENVIRONMENTS / environment / "bin/python")
+
+
 PEERS = {
-    "naive": ("naive", sys.executable, "/predict", "/ready"),
-    "mosec": ("mosec_server", str(ENVIRONMENTS / "mosec/bin/python"), "/inference", "/"),
-    "litserve": (
-        "litserve_server",
-        str(ENVIRONMENTS / "litserve/bin/python"),
-        "/predict",
-        "/health",
+    "naive": Peer("naive", sys.executable, "/predict", "/ready"),
+    "mosec": Peer("mosec_server", _python("mosec"), "/inference", "/"),
+    "litserve": Peer("litserve_server", _python("litserve"), "/predict", "/health", "form"),
+    "bentoml": Peer("bentoml_server", _python("bentoml"), "/predict", "/readyz", "form"),
+    "mlserver": Peer(
+        "mlserver_server",
+        _python("mlserver"),
+        "/v2/models/classifier/infer",
+        "/v2/health/ready",
+        "v2",
     ),
+    "ray": Peer("ray_server", _python("ray"), "/predict", "/predict"),
 }
-"""Peer → its module, what runs it, where it takes pictures, and where it says that it is up."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +96,21 @@ def peer(
     name: str, artifact: Path, threads: int, enter: Sequence[str] = (), workers: int = 1
 ) -> Iterator[Server]:
     """Serve an image classifier as another server does, by its entry in `PEERS`."""
-    module, python, path, ready = PEERS[name]
+    known = PEERS[name]
     manifest = json.loads((artifact / "manifest.json").read_text())
-    graph = artifact / manifest["graphs"]["predict"]["file"]
-    side, labels = manifest["inputs"][0]["shape"][1], manifest["postprocess"]["labels"]
-    facts = [str(graph), str(side), ",".join(labels), str(threads)]
-    command = [*enter, python, "-m", f"loadtests.peers.{module}", *facts]
-    environment = {"WORKERS": str(workers), "PYTHONPATH": str(Path(__file__).parents[1])}
-    with _process(command, environment, path, ready) as server:
+    facts = {
+        "graph": str((artifact / manifest["graphs"]["predict"]["file"]).absolute()),
+        "side": manifest["inputs"][0]["shape"][1],
+        "labels": manifest["postprocess"]["labels"],
+        "threads": threads,
+    }
+    environment = {
+        "WORKERS": str(workers),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "CLASSIFIER": json.dumps(facts),
+    }
+    command = [*enter, known.python, "-m", f"loadtests.peers.{known.module}"]
+    with _process(command, environment, known.path, known.ready) as server:
         yield server
 
 
