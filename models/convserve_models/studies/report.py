@@ -127,9 +127,13 @@ def _plot(study: Study, found: Sequence[Result]) -> Figure:
         rates = 100 * np.array([one.figure.value for one in mine])
         errors = np.abs(100 * np.array([_interval(one) for one in mine]).T - rates)
         for axes, cost in zip(panels, COSTS.values(), strict=True):
-            axes.errorbar([cost(r) for r in mine], rates, errors, fmt="o", capsize=3, label=group)
+            costs = [cost(one) for one in mine]
+            axes.errorbar(costs, rates, errors, fmt="o", capsize=3, label=group)
+            for one, place in zip(mine, zip(costs, rates, strict=True), strict=True):
+                axes.annotate(f" {one.member.name}", place, fontsize=7)
     for axes, label in zip(panels, COSTS, strict=True):
         axes.set(xlabel=label)
+        axes.margins(x=0.25)  # for the names
     panels[0].set(ylabel=f"{WORDS[found[0].figure.name]} in %")
     panels[-1].legend()
     figure.suptitle(study.title)
