@@ -57,7 +57,8 @@ def decode(image: Image.Image) -> Image.Image:
         ImageOps.exif_transpose(image, in_place=True)
     image = _eight_bits(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Converting copies, even to the same mode: a fifth of what a large photo costs.
+        return image if image.mode == "RGB" else image.convert("RGB")
     colours = image.convert("RGBA")
     paper = Image.new("RGBA", colours.size, "white")
     return Image.alpha_composite(paper, colours).convert("RGB")
