@@ -12,12 +12,13 @@ import uvicorn
 from convserve.app import create_app
 from convserve.engine.memory import return_freed_memory
 from convserve.errors import ConvserveError
+from convserve.protocol import Protocol
 from convserve.repository import Repository
 from convserve.settings import Settings
 
 # Objects that may be new before the collector looks for cycles, of which requests leave few: its
 # default of 700, a request or two, costs a tenth of the time of a small network's requests.
-NEW_OBJECTS = 2000
+NEW_OBJECTS = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             ws="none",
+            http=Protocol,
             lifespan="on",
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         )
