@@ -15,13 +15,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from convserve.engine.cpu import give_way
 from convserve.engine.decoders import CAUTION
+from convserve.engine.executors import Executors
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -262,7 +262,7 @@ class Batcher(Generic[P, R]):
         for lost in self._lost:  # they may come back when there is no event loop any more
             lost.remove_done_callback(self._finish)
             lost.cancel()
-        self._pool.shutdown(wait=False)
+        self._pool.close()
 
     def _refusal(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
@@ -387,7 +387,7 @@ class Batcher(Generic[P, R]):
     def _start(self, requests: list[_Request[P, R]]) -> None:
         payloads = [request.payload for request in requests]
         loop, stop = asyncio.get_running_loop(), self._new_stop()
-        running = loop.run_in_executor(self._pool, self._execute, payloads, stop)
+        running = self._pool.run(partial(self._execute, payloads, stop))
         timer = loop.call_later(self._run_seconds, self._stop, running)
         needed = self._turnaround(requests[0].key, len(requests))
         self._running[running] = _Batch(requests, stop, monotonic(), needed, timer)
@@ -414,16 +414,15 @@ class Batcher(Generic[P, R]):
         """Go on without a run that does not end, and without its executor."""
         batch = self._lost[running] = self._running.pop(running)
         logger.error("%s: %s; its executor is replaced", self._name, self.fault)
-        self._pool.shutdown(wait=False)  # what else runs there comes back all the same
+        self._pool.close()  # what else runs there comes back all the same
         self._pool = self._new_pool()
         self._dispatch()
         for request in batch.requests:
             if not request.answer.done():
                 request.answer.set_exception(self._overrun(monotonic() - batch.started))
 
-    def _new_pool(self) -> ThreadPoolExecutor:
-        name = f"{self._name}-executor"
-        return ThreadPoolExecutor(self._executors, thread_name_prefix=name, initializer=give_way)
+    def _new_pool(self) -> Executors:
+        return Executors(f"{self._name}-executor")
 
     def _overrun(self, seconds: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._name} was stopped after a run of {seconds:.1f} s")
