@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.decoders import CAUTION
-from convserve.engine.executors import Executors
+from convserve.engine.executors import Executors, Job
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -134,6 +134,7 @@ class _Batch(Generic[P, R]):
     """
 
     requests: Sequence[_Request[P, R]]
+    job: Job[_Finished[R]]
     stop: Stop
     started: float
     needed: float
@@ -321,8 +322,8 @@ class Batcher(Generic[P, R]):
     def _remaining_seconds(self) -> float:
         """Predict what is left of the runs; one that is overdue is taken to be so once more."""
         now, seconds = monotonic(), 0.0
-        for running, batch in self._running.items():
-            if not running.done():
+        for batch in self._running.values():
+            if not batch.job.over:
                 seconds += abs(batch.needed - (now - batch.started))
         return seconds
 
@@ -375,22 +376,24 @@ class Batcher(Generic[P, R]):
                 self._start(batch)
 
     def _idle(self) -> int:
-        # A run that is done leaves its executor idle, even if the loop has not got round to
-        # `_finish` yet: all who came back together share what waits. Executors are replaced
-        # once: more threads than that are not given to a model that keeps them.
+        # A run that is over leaves its executor idle, even if the loop has not got round to
+        # `_finish` yet: it gets the next batch from whoever is admitted meanwhile, and all who
+        # came back together share what waits. Executors are replaced once: more threads than
+        # that are not given to a model that keeps them.
         idle = self._executors - max(0, len(self._lost) - self._executors)
-        for running in self._running:
-            if not running.done():
+        for batch in self._running.values():
+            if not batch.job.over:
                 idle -= 1
         return idle
 
     def _start(self, requests: list[_Request[P, R]]) -> None:
         payloads = [request.payload for request in requests]
         loop, stop = asyncio.get_running_loop(), self._new_stop()
-        running = self._pool.run(partial(self._execute, payloads, stop))
+        job = self._pool.run(partial(self._execute, payloads, stop))
+        running = job.result
         timer = loop.call_later(self._run_seconds, self._stop, running)
         needed = self._turnaround(requests[0].key, len(requests))
-        self._running[running] = _Batch(requests, stop, monotonic(), needed, timer)
+        self._running[running] = _Batch(requests, job, stop, monotonic(), needed, timer)
         for request in requests:
             request.running = running
         running.add_done_callback(self._finish)

@@ -3,17 +3,31 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from convserve.engine.cpu import give_way
 
-Work = Callable[[], Any]
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class Job(Generic[T]):
+    """Work for a thread, which must not raise, and its result for the event loop.
+
+    It is `over` as soon as the thread is free again. A busy event loop hears of that only later,
+    by the `result`.
+    """
+
+    work: Callable[[], T]
+    result: asyncio.Future[T]
+    over: bool = False
 
 
 class Executors:
-    """Threads that are started when there is work for them; who came back last runs next.
+    """Threads that are started when there is work for them; who came back last goes next.
 
     The core where it ran still holds the network in its caches: threads that take turns find
     them cold. They end with the process, whatever they do by then.
@@ -21,18 +35,15 @@ class Executors:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._idle: list[SimpleQueue[tuple[Work, asyncio.Future[Any]] | None]] = []
+        self._idle: list[SimpleQueue[Job[Any] | None]] = []
         self._closed = False
 
-    def run(self, work: Work) -> asyncio.Future[Any]:
-        """Do `work`, which must not raise, on an idle thread, or on a new one if there is none.
-
-        Called on the event loop's thread.
-        """
-        future = asyncio.get_running_loop().create_future()
+    def run(self, work: Callable[[], T]) -> Job[T]:
+        """Begin `work` on an idle thread, on a new one if there is none; on the event loop's."""
+        job = Job(work, asyncio.get_running_loop().create_future())
         entrance = self._idle.pop() if self._idle else self._hire()
-        entrance.put((work, future))
-        return future
+        entrance.put(job)
+        return job
 
     def close(self) -> None:
         """Let the threads go: the idle now, the others when their work is done."""
@@ -40,24 +51,24 @@ class Executors:
         while self._idle:
             self._idle.pop().put(None)
 
-    def _hire(self) -> SimpleQueue[tuple[Work, asyncio.Future[Any]] | None]:
-        entrance: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] = SimpleQueue()
+    def _hire(self) -> SimpleQueue[Job[Any] | None]:
+        entrance: SimpleQueue[Job[Any] | None] = SimpleQueue()
         Thread(target=self._serve, args=(entrance,), name=self._name, daemon=True).start()
         return entrance
 
-    def _serve(self, entrance: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None]) -> None:
+    def _serve(self, entrance: SimpleQueue[Job[Any] | None]) -> None:
         give_way()
-        while order := entrance.get():
-            work, future = order
-            result = work()
-            self._idle.append(entrance)  # before anybody hears of it, who may have more work
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for it
-                future.get_loop().call_soon_threadsafe(_settle, future, result)
-            del order, work, future, result  # an idle thread keeps nothing alive
+        while (job := entrance.get()) is not None:
+            result = job.work()
+            self._idle.append(entrance)
+            job.over = True  # from here on there may be another job
+            with suppress(RuntimeError):  # the event loop is closed: nobody waits
+                job.result.get_loop().call_soon_threadsafe(_settle, job.result, result)
+            del job, result  # an idle thread keeps nothing alive
             if self._closed:
                 return
 
 
-def _settle(future: asyncio.Future[Any], result: object) -> None:
-    if not future.done():
+def _settle(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():  # cancelled, maybe
         future.set_result(result)
