@@ -131,6 +131,7 @@ class ServedModel:
             executors=self._layouts[0].executors,  # the most there can be
             run_seconds=settings.run_seconds,
             grace_seconds=settings.grace_seconds,
+            cores=budget.spread,
             observe=self.metrics,
         )
         self.metrics.watch_queue(lambda: self._batcher.waiting)

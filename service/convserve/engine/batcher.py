@@ -20,6 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from convserve.engine.cores import Cores
 from convserve.engine.decoders import CAUTION
 from convserve.engine.executors import Executors, Job
 from convserve.engine.isolation import Run, Stop, run_isolated
@@ -157,8 +158,8 @@ class Batcher(Generic[P, R]):
 
     A run that nobody waits for any more, or that takes `run_seconds`, is stopped. If it has not
     come back `grace_seconds` later it is lost: its callers get DeadlineExceeded, a new executor
-    takes its place, and `fault` tells of it until it does come back. A batcher belongs to one
-    event loop.
+    takes its place, and `fault` tells of it until it does come back. Runs spread over the
+    `cores`, which several batchers may share. A batcher belongs to one event loop.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class Batcher(Generic[P, R]):
         executors: int,
         run_seconds: float,
         grace_seconds: float,
+        cores: Cores | None = None,
         observe: Observer | None = None,
     ) -> None:
         if max_batch_size < 1:
@@ -184,6 +186,7 @@ class Batcher(Generic[P, R]):
         self._executors = executors
         self._run_seconds = run_seconds
         self._grace_seconds = grace_seconds
+        self._cores = cores or Cores()
         self._observe: Observer = observe or _Nobody()
         self._max_batch_size = max_batch_size
         self._waiting = Waiting[_Request[P, R]](queue_capacity, self._size, self._turnaround)
@@ -425,7 +428,7 @@ class Batcher(Generic[P, R]):
                 request.answer.set_exception(self._overrun(monotonic() - batch.started))
 
     def _new_pool(self) -> Executors:
-        return Executors(f"{self._name}-executor")
+        return Executors(f"{self._name}-executor", self._cores)
 
     def _overrun(self, seconds: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._name} was stopped after a run of {seconds:.1f} s")

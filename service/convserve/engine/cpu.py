@@ -14,10 +14,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convserve.engine.cgroup import groups, read
+from convserve.engine.cores import SCHEDSTAT, Cores
 
 NICENESS = 5  # of executors
 MUCH = 0.05  # of the periods throttled: latencies are no longer the model's
@@ -30,13 +31,15 @@ class CpuBudget:
     """So many `cores` (may be a fraction) for that `reason`, spent on executors.
 
     Executors are single-threaded: runs side by side beat one run on all threads on nearly
-    every model and machine that was measured.
+    every model and machine that was measured. `spread` is where they run: nowhere in particular
+    unless they may use every core that they see.
     """
 
     cores: float
     reason: str
     executors: int
     threads_per_executor: int = 1
+    spread: Cores = field(default_factory=Cores, compare=False, repr=False)
 
 
 def cpu_budget(
@@ -49,12 +52,14 @@ def cpu_budget(
     """
     if override is not None and not 0 < override < math.inf:
         raise ValueError(f"CPU cores must be above 0, not {override}; unset means detected")
-    cores, cause = min(_limits(root, affinity or _affinity()), key=lambda limit: limit[0])
+    affinity = affinity or _affinity()
+    cores, cause = min(_limits(root, affinity), key=lambda limit: limit[0])
     if override is not None:
         cores, cause = override, f"set by configuration; {cores:g} allowed by {cause}"
     executors = max(1, math.floor(cores))
     reason = f"{cores:g} CPU cores ({cause}), hence {executors} single-threaded executor(s)"
-    return CpuBudget(cores, reason, executors)
+    spread = Cores(affinity if executors >= len(affinity) and _can_pin() else ())
+    return CpuBudget(cores, reason, executors, spread=spread)
 
 
 def give_way(niceness: int = NICENESS) -> None:
@@ -117,6 +122,10 @@ def _throttling(group: Path) -> Throttling:
     stat = dict(re.findall(r"^(\w+) (\d+)$", read(group / "cpu.stat"), re.MULTILINE))
     seconds = int(stat.get("throttled_usec", 0)) / 1e6 + int(stat.get("throttled_time", 0)) / 1e9
     return Throttling(int(stat.get("nr_periods", 0)), int(stat.get("nr_throttled", 0)), seconds)
+
+
+def _can_pin() -> bool:
+    return hasattr(os, "sched_setaffinity") and SCHEDSTAT.exists()
 
 
 def _affinity() -> set[int]:

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
+from convserve.engine.cores import Cores, Seat
 from convserve.engine.cpu import give_way
 
 T = TypeVar("T")
@@ -29,12 +30,13 @@ class Job(Generic[T]):
 class Executors:
     """Threads that are started when there is work for them; who came back last goes next.
 
-    The core where it ran still holds the network in its caches: threads that take turns find
-    them cold. They end with the process, whatever they do by then.
+    Its core still holds the network in its caches: threads that take turns find them cold. Jobs
+    spread over the `cores`. The threads end with the process, whatever they do by then.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, cores: Cores) -> None:
         self._name = name
+        self._cores = cores
         self._idle: list[SimpleQueue[Job[Any] | None]] = []
         self._closed = False
 
@@ -58,8 +60,10 @@ class Executors:
 
     def _serve(self, entrance: SimpleQueue[Job[Any] | None]) -> None:
         give_way()
+        seat = Seat(self._cores)
         while (job := entrance.get()) is not None:
-            result = job.work()
+            with seat:
+                result = job.work()
             self._idle.append(entrance)
             job.over = True  # from here on there may be another job
             with suppress(RuntimeError):  # the event loop is closed: nobody waits

@@ -105,6 +105,7 @@ def test_executors_never_exceed_the_cores(
     budget = cpu_budget(root=root, affinity=set(range(cpus)))
     assert budget.cores == min(cpus, quota / period)
     assert budget.executors * budget.threads_per_executor == max(1, math.floor(budget.cores))
+    assert budget.spread.all == (set(range(cpus)) if budget.executors >= cpus else set())
 
 
 def test_the_reason_names_what_binds(tmp_path: Path) -> None:
