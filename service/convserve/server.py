@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import math
+import sys
 from time import monotonic
 from types import FrameType
 
@@ -19,6 +20,10 @@ from convserve.settings import Settings
 # Objects that may be new before the collector looks for cycles, of which requests leave few: its
 # default of 700, a request or two, costs a tenth of the time of a small network's requests.
 NEW_OBJECTS = 10_000
+# After so long a thread that runs Python lets another have a turn. Executors want one twice a run,
+# for some microseconds; while the event loop refuses what comes, Python's 5 ms would be as long as
+# the run itself.
+TURN_SECONDS = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +98,7 @@ def serve(settings: Settings) -> int:
     server = Server(settings)
     gc.freeze()  # what is imported stays: looking through it time and again takes 0.1 s each
     gc.set_threshold(NEW_OBJECTS)
+    sys.setswitchinterval(TURN_SECONDS)
     server.run()
     return 0
 

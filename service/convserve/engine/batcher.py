@@ -299,6 +299,7 @@ class Batcher(Generic[P, R]):
         """
         if self._draining:
             raise self._refusal()
+        self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
         if self._waiting.full(priority):
             raise self._full()
         if deadline is not None:
