@@ -15,10 +15,12 @@ from time import perf_counter, time
 from typing import ClassVar, Literal, Protocol
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+from convserve.histograms import Histogram
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -52,8 +54,8 @@ class Telemetry:
             "convserve_batch_size",
             "Inputs that shared a run.",
             MODEL,
-            buckets=[2**power for power in range(9)],
-            registry=self.registry,
+            [2**power for power in range(9)],
+            self.registry,
         )
         self.queue_depth = self._gauge("queue_depth", "Inputs that wait.", MODEL)
         self.queue_capacity = self._gauge("queue_capacity", "Inputs that may wait.", MODEL)
@@ -95,7 +97,7 @@ class Telemetry:
 
     def _seconds(self, name: str, text: str) -> Histogram:
         name = f"convserve_{name}_duration_seconds"
-        return Histogram(name, text, MODEL, buckets=SECONDS, registry=self.registry)
+        return Histogram(name, text, MODEL, SECONDS, self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"convserve_{name}", text, labels, registry=self.registry)
