@@ -1,6 +1,5 @@
 """Histograms that cost next to nothing until somebody asks: no locks, no sums over buckets."""
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -43,7 +42,7 @@ class Histogram(Collector):
     ) -> None:
         self._name, self._text, self._labels = name, text, labels
         self._bounds = bounds
-        self._names = [floatToGoString(bound) for bound in (*bounds, math.inf)]
+        self._names = [*map(_name, bounds), "+Inf"]
         self._distributions: dict[tuple[str, ...], Distribution] = {}
         registry.register(self)
 
@@ -58,3 +57,9 @@ class Histogram(Collector):
             buckets = zip(self._names, accumulate(distribution.counts), strict=True)
             family.add_metric(values, [*buckets], distribution.sum)
         yield family
+
+
+def _name(bound: float) -> str:
+    """Return a bound as Prometheus' own libraries write it."""
+    name: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return name
