@@ -15,12 +15,12 @@ from time import perf_counter, time
 from typing import ClassVar, Literal, Protocol
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from convserve.histograms import Histogram
+from convserve.counting import Counter, Histogram
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -100,7 +100,7 @@ class Telemetry:
         return Histogram(name, text, MODEL, SECONDS, self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"convserve_{name}", text, labels, registry=self.registry)
+        return Counter(f"convserve_{name}", text, labels, self.registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"convserve_{name}", text, labels, registry=self.registry)

@@ -12,6 +12,7 @@ from convserve.api.headers import header
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.reading import read_body
 from convserve.api.together import together
+from convserve.api.written import Written
 from convserve.engine.memory import Hold
 from convserve.errors import CallerError, InvalidInput
 from convserve.preprocess.prepared import Prepared
@@ -25,7 +26,7 @@ async def predict(request: Request) -> Response:
     """Answer one request of one or several instances."""
     model, predictions = await ask(request)
     answer = {"model": model.id, "version": model.version, "predictions": predictions}
-    return Response(orjson.dumps(answer), media_type="application/json")
+    return Written(orjson.dumps(answer))
 
 
 async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:

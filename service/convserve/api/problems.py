@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convserve.api.written import JSON, Written
 from convserve.errors import CallerError, CapacityError, ConvserveError
 from convserve.telemetry import Telemetry, Trace
 
@@ -156,11 +158,11 @@ def respond(request: Request, error: Exception) -> Response:
     problem = PROBLEMS[code]
     telemetry: Telemetry = request.app.state.telemetry
     telemetry.error(code).inc()
-    headers = _headers(problem.status, error)
+    headers = tuple(_headers(problem.status, error))
     if PROTOCOL.match(_path(request)):
         place = getattr(error, "pointer", "")
         body: dict[str, object] = {"error": f"{place}: {detail}" if place else detail}
-        return Response(orjson.dumps(body), problem.status, headers, "application/json")
+        return Written(orjson.dumps(body), JSON, problem.status, headers)
     trace: Trace = request.scope["trace"]
     body = {
         "type": f"{request.scope.get('root_path', '')}/problems/{code}",
@@ -173,7 +175,7 @@ def respond(request: Request, error: Exception) -> Response:
         "errors": _errors(error),
         "error": detail,
     }
-    return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
+    return Written(orjson.dumps(body), MEDIA_TYPE, problem.status, headers)
 
 
 def _path(request: Request) -> str:
@@ -197,12 +199,11 @@ def _errors(error: Exception) -> list[dict[str, str]]:
     return [{"pointer": error.pointer, "code": error.code, "detail": error.detail}]
 
 
-def _headers(status: int, error: Exception) -> dict[str, str]:
-    headers = {"Cache-Control": "no-store"}
+def _headers(status: int, error: Exception) -> Iterator[tuple[bytes, bytes]]:
+    yield b"cache-control", b"no-store"
     if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
-        headers["Allow"] = ", ".join(sorted(error.headers["Allow"].split(", ")))
+        yield b"allow", ", ".join(sorted(error.headers["Allow"].split(", "))).encode()
     if isinstance(error, CapacityError) and status in {429, 503}:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
+        yield b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return headers
+        yield b"www-authenticate", b"Bearer"
