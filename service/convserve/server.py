@@ -19,7 +19,7 @@ from convserve.settings import Settings
 
 # Objects that may be new before the collector looks for cycles, of which requests leave few: its
 # default of 700, a request or two, costs a tenth of the time of a small network's requests.
-NEW_OBJECTS = 10_000
+NEW_OBJECTS = 2000
 # After so long a thread that runs Python lets another have a turn. Executors want one twice a run,
 # for some microseconds; while the event loop refuses what comes, Python's 5 ms would be as long as
 # the run itself.
