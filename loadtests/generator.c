@@ -22,6 +22,8 @@ typedef struct {
   int fd, busy;
   double t0;
   size_t sent, got, need;
+  int chunked;
+  char tail[5]; // the last bytes that came
   char buf[16384];
 } conn;
 static conn *c;
@@ -91,9 +93,17 @@ static void push(int i) {
   }
   arm(i, EPOLLIN);
 }
+static void keep_tail(char *tail, const char *data, size_t n) {
+  if (n < 5)
+    memmove(tail, tail + n, 5 - n);
+  else
+    data += n - 5, n = 5;
+  memcpy(tail + 5 - n, data, n);
+}
 static void pull(int i) {
   for (;;) {
-    ssize_t n = read(c[i].fd, c[i].buf + (c[i].got < 8000 ? c[i].got : 8000), 8000);
+    char *data = c[i].buf + (c[i].got < 8000 ? c[i].got : 8000);
+    ssize_t n = read(c[i].fd, data, 8000);
     if (n < 0 && errno == EAGAIN)
       return;
     if (n <= 0) {
@@ -102,6 +112,7 @@ static void pull(int i) {
       return;
     }
     c[i].got += n;
+    keep_tail(c[i].tail, data, n);
     if (!c[i].need) {
       c[i].buf[c[i].got < 16000 ? c[i].got : 16000] = 0;
       char *h = strstr(c[i].buf, "\r\n\r\n");
@@ -109,8 +120,10 @@ static void pull(int i) {
         continue;
       char *l = strcasestr(c[i].buf, "content-length:");
       c[i].need = (h + 4 - c[i].buf) + (l && l < h ? strtoul(l + 15, 0, 10) : 0);
+      char *t = strcasestr(c[i].buf, "transfer-encoding: chunked");
+      c[i].chunked = t && t < h;
     }
-    if (c[i].got >= c[i].need) {
+    if (c[i].chunked ? !memcmp(c[i].tail, "0\r\n\r\n", 5) : c[i].got >= c[i].need) {
       int s = atoi(c[i].buf + 9);
       char *k = strcasestr(c[i].buf, "connection: close");
       done(i, s, !k);
@@ -130,6 +143,7 @@ static int start(double t0) {
   c[i].busy = 1;
   c[i].t0 = t0;
   c[i].sent = c[i].got = c[i].need = 0;
+  memset(c[i].tail, 0, sizeof c[i].tail);
   if (c[i].fd < 0) {
     if (open1(i)) {
       broken++;
