@@ -53,6 +53,7 @@ class Cores:
             others = [one for one in self._runs if one != cpu]
             seen = [self._looks[one] for one in others if one in self._looks]
             lately = [crowding for when, crowding in seen if when >= since - LOOK_SECONDS]
+            # Others run, and none of them has looked yet: our own event loop may crowd all.
             unknown = not lately and any(self._runs[one] for one in others)
             if share - min(lately, default=0.0) > UNEVEN and not unknown:
                 self._rests_until = now + REST_SECONDS
