@@ -111,7 +111,8 @@ def answers() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = pretrained.publish(Path(folder) / "store")
-        model, _ = open_model(path, Settings(), cpu_budget(1), Decoders(1), Telemetry())
+        settings = Settings(run_seconds=600)  # whoever stops this process for a while
+        model, _ = open_model(path, settings, cpu_budget(1), Decoders(1), Telemetry())
         whole, side = ours.decode, model.artifact.manifest.inputs[0].shape[1]
 
         def scaled(image: Image.Image) -> Image.Image:
