@@ -5,7 +5,8 @@ belong to one thread, the event loop's.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -48,12 +49,18 @@ T = TypeVar("T", Count, Distribution)
 
 
 class _Labelled(Collector, Generic[T]):
-    """A metric in `registry`, one `T` for each set of labels."""
+    """A metric in `registry`, with what `new` makes for each set of labels."""
 
     def __init__(
-        self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+        new: Callable[[], T],
     ) -> None:
         self._name, self._text, self._labels = name, text, labels
+        self._new: Callable[[], T] = new
         self._children: dict[tuple[str, ...], T] = {}
         registry.register(self)
 
@@ -64,12 +71,14 @@ class _Labelled(Collector, Generic[T]):
             self._children[key] = self._new()
         return self._children[key]
 
-    def _new(self) -> T:
-        raise NotImplementedError
-
 
 class Counter(_Labelled[Count]):
     """A metric of Prometheus' type counter."""
+
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry
+    ) -> None:
+        super().__init__(name, text, labels, registry, Count)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metric as it is now."""
@@ -77,9 +86,6 @@ class Counter(_Labelled[Count]):
         for values, count in [*self._children.items()]:
             family.add_metric(values, count.value)
         yield family
-
-    def _new(self) -> Count:
-        return Count()
 
 
 class Histogram(_Labelled[Distribution]):
@@ -93,9 +99,8 @@ class Histogram(_Labelled[Distribution]):
         bounds: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._bounds = bounds
         self._names = [*map(_name, bounds), "+Inf"]
-        super().__init__(name, text, labels, registry)
+        super().__init__(name, text, labels, registry, partial(Distribution, bounds))
 
     def collect(self) -> Iterator[Metric]:
         """Return the metric as it is now."""
@@ -104,9 +109,6 @@ class Histogram(_Labelled[Distribution]):
             buckets = zip(self._names, accumulate(distribution.counts), strict=True)
             family.add_metric(values, [*buckets], distribution.total)
         yield family
-
-    def _new(self) -> Distribution:
-        return Distribution(self._bounds)
 
 
 def _name(bound: float) -> str:

@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convserve.api.written import Written
 from convserve.repository import Repository
 from convserve.store import Entry
 
@@ -70,4 +71,4 @@ def _execution(entry: Entry) -> dict[str, object] | None:
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Written(orjson.dumps(content))

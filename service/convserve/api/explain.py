@@ -19,6 +19,7 @@ from convserve.api.headers import header
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.reading import read_body
 from convserve.api.together import together
+from convserve.api.written import Written
 from convserve.artifact import Characters
 from convserve.engine.memory import Hold
 from convserve.engine.waiting import Priority
@@ -139,7 +140,7 @@ async def _answer(question: Question, picture: bool) -> Response:
         png = await asyncio.to_thread(explanation.overlay, _pixels(subject), found["map"])
         return Response(png, media_type=PICTURE)
     content = orjson.dumps(facts | found, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(content, media_type="application/json")
+    return Written(content)
 
 
 def _explainer(question: Question) -> Explainer:

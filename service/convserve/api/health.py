@@ -4,20 +4,21 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convserve.api.written import Written
 from convserve.repository import Repository
 from convserve.telemetry import Telemetry
 
 
 async def live(request: Request) -> Response:
     """Answer at all: true while loading, overloaded or draining."""
-    return Response(b'{"live":true}', media_type="application/json")
+    return Written(b'{"live":true}')
 
 
 async def ready(request: Request) -> Response:
     """Answer 200 only if every required model is verified and the service is not draining."""
     repository: Repository = request.app.state.repository
     repository.check_ready()
-    return Response(b'{"ready":true,"live":true}', media_type="application/json")
+    return Written(b'{"ready":true,"live":true}')
 
 
 async def metrics(request: Request) -> Response:

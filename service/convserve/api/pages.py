@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from convserve.api import playground
 from convserve.api.problems import PROBLEMS
 from convserve.api.schemas import Object
+from convserve.api.written import Written
 
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -99,7 +100,7 @@ def _wants_html(request: Request) -> bool:
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Written(orjson.dumps(content))
 
 
 def _page(title: str, body: str) -> HTMLResponse:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.api.predict import ask
+from convserve.api.written import Written
 from convserve.repository import Repository
 
 
@@ -15,7 +16,7 @@ async def predictions(request: Request) -> Response:
     _, found = await ask(request)
     answers = [_brief(answer) for answer in found]
     content = answers if len(answers) > 1 else answers[0]
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Written(orjson.dumps(content))
 
 
 def _brief(answer: dict[str, Any]) -> dict[str, float] | str:
@@ -29,4 +30,4 @@ async def ping(request: Request) -> Response:
     """Answer 200 only if the service is ready."""
     repository: Repository = request.app.state.repository
     repository.check_ready()
-    return Response(b'{"status":"Healthy"}', media_type="application/json")
+    return Written(b'{"status":"Healthy"}')

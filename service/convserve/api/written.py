@@ -1,4 +1,4 @@
-"""An answer whose headers are bytes already: the hot routes write theirs without a map of all."""
+"""JSON answers, whose headers are bytes already: no map of them is made for each."""
 
 from starlette.responses import Response
 
@@ -6,7 +6,7 @@ JSON = "application/json"
 
 
 class Written(Response):
-    """A whole body of one media type, sent as it is; `headers` come on top."""
+    """A whole body, of JSON unless told, sent as it is; `headers` come on top."""
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convserve.api.written import Written
 from convserve.repository import Repository
 
 STATES = {"ready": "READY", "loading": "LOADING"}  # all others: UNAVAILABLE
@@ -41,4 +42,4 @@ async def unload(request: Request) -> Response:
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Written(orjson.dumps(content))

@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from convserve.api.written import Written
 from convserve.artifact import Tensor
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
@@ -105,4 +106,4 @@ def _config(tensor: Tensor) -> dict[str, object]:
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Written(orjson.dumps(content))
