@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
 
 from tests.e2e.process import ROOT, STORE, await_ready, serving
 
@@ -264,6 +264,26 @@ def test_a_stranger_is_told_from_what_is_usual(page: Page, url: str) -> None:
     page.set_input_files("input[type=file]", strange)
     expect(page.locator("#answer .warning")).to_contain_text("unlike anything")
     assert page.locator(".set").count() == 0  # nothing is promised of it
+
+
+def test_a_late_card_does_not_replace_the_model_chosen_since(blank: Page, url: str) -> None:
+    first, second = "all_cnn_cifar10", "char_cnn_ag_news"
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    blank.route(f"**/v1/models/{first}", hold)
+    blank.goto(f"{url}#{first}")
+    expect(blank.locator("#model")).to_have_value(first)
+    choose(blank, second)
+    blank.get_by_role("textbox").fill(SENTENCE)
+    expect_verdict(blank, "Sports")
+    with blank.expect_response(f"**/v1/models/{first}"):
+        held[0].continue_()
+    blank.evaluate("() => new Promise(requestAnimationFrame)")
+    expect_verdict(blank, "Sports")
+    expect(blank.get_by_role("textbox")).to_have_value(SENTENCE)
 
 
 def test_every_model_answers_its_samples(page: Page) -> None:

@@ -55,9 +55,18 @@ async function route() {
   mark(byId("tab-card"), onCard);
   byId("try").hidden = onCard;
   byId("card").hidden = !onCard;
+  const signal = begin();
   const model = await service.card(listed.name);
+  if (signal.aborted) return;
   if (onCard) byId("card").replaceChildren(...card(model));
   else tryOut(model);
+}
+
+// What the page waited for until now no longer matters: it is about something else.
+function begin() {
+  running.abort();
+  running = new AbortController();
+  return running.signal;
 }
 
 function mark(link, current) {
@@ -70,14 +79,14 @@ function tryOut(model) {
   const editor = editors[model.modality]((input) => ask(model, editor, input));
   byId("input").replaceChildren(editor);
   byId("answer").replaceChildren(element("p", { class: "quiet" }, "Nothing asked yet."));
+  byId("answer").classList.remove("busy");
   byId("why").hidden = true;
   byId("snippets").replaceChildren(...snippets(model.name, model.modality));
   byId("samples").replaceChildren(...samples(model, (input) => ask(model, editor, input)));
 }
 
 async function ask(model, editor, input) {
-  running.abort();
-  const { signal } = (running = new AbortController());
+  const signal = begin();
   editor.show(input);
   byId("answer").classList.add("busy");
   byId("snippets").replaceChildren(...snippets(model.name, model.modality, input));
@@ -85,6 +94,7 @@ async function ask(model, editor, input) {
     const result = await service.predict(model, input, signal);
     byId("answer").replaceChildren(...answer(result, model.manifest));
     const loaded = model.explanations ? model : await service.card(model.name);
+    if (signal.aborted) return;
     offerReasons(loaded, input, result.predictions[0].top);
   } catch (error) {
     if (error.name === "AbortError") return;
