@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +164,17 @@ def architecture(recipe: Recipe, model: nn.Module, example: torch.Tensor) -> Par
 @torch.no_grad()
 def counted_macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-adds of the products of matrices and the convolutions alone, on `example`."""
-    with FlopCounterMode(display=False) as counter:
+    unknown_to_torch = {torch.ops.aten.mkldnn_rnn_layer: _operations_of_lstm}
+    with FlopCounterMode(display=False, custom_mapping=unknown_to_torch) as counter:
         model(example)
     return int(counter.get_total_flops()) // 2
+
+
+def _operations_of_lstm(
+    read: Sequence[int], of_input: Sequence[int], of_state: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of a layer's products, given the shapes of `[L, N, C]` and of its two weights."""
+    return 2 * prod(read[:-1]) * (prod(of_input) + prod(of_state))
 
 
 def measured(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from convserve_models import evidence, network, optimisation
-from convserve_models.data import Dataset, Split
+from convserve_models.data import Dataset
 from convserve_models.evaluate import logits
 from convserve_models.feed import Feed, feed
 from convserve_models.optimisation import Lookahead
@@ -116,8 +115,8 @@ def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, ho
     model = network.build(recipe, dataset.card)
     if recipe.start:
         network.adopt(model, checkpoint.parents[1] / recipe.start / checkpoint.name)
-    run = _start(recipe, model, training, len(dataset.card.labels), how)
     fed = feed(recipe, training, how.device)
+    run = _start(recipe, model, fed, len(training), len(dataset.card.labels), how)
     history = checkpoint.with_name("history.jsonl")
     if resume and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True, map_location=how.device))
@@ -136,18 +135,20 @@ def _epochs(recipe: Recipe, dataset: Dataset, checkpoint: Path, resume: bool, ho
             file.write(json.dumps(line | {f.name: f.value for f in figures}) + "\n")
 
 
-def _start(recipe: Recipe, model: nn.Sequential, training: Split, labels: int, how: How) -> Run:
+def _start(
+    recipe: Recipe, model: nn.Sequential, fed: Feed, samples: int, labels: int, how: How
+) -> Run:
     if recipe.preprocess.modality == "image":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = nn.ModuleDict({"model": model.to(how.device)})
     if recipe.auxiliary:
-        example = network.tensor(recipe, training.take(np.arange(2))).to(how.device)
-        heads = Auxiliary(model, recipe.auxiliary, example, labels)
+        example, _ = next(fed.batches(0))  # as large as what the heads will see
+        heads = Auxiliary(model, recipe.auxiliary, example[:2], labels)
         parts["heads"] = heads.to(how.device)
     optimiser = optimisation.optimiser(recipe, parts)
     if recipe.lookahead:
         parts["lookahead"] = Lookahead(model)
-    steps = recipe.epochs * -(-len(training) // recipe.batch_size)
+    steps = recipe.epochs * -(-samples // recipe.batch_size)
     return Run(parts, optimiser, optimisation.schedule(recipe, optimiser, steps), how)
 
 

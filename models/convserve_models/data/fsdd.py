@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve_models.data import Card, Dataset, FetchError, Split
+from convserve_models.data import Card, Dataset, FetchError, Split, Variant
 from convserve_models.data.transcripts import encode
 
 CARD = Card(
@@ -49,17 +49,30 @@ class Clip:
 
 def load(folder: Path) -> Dataset:
     """Read the packed layout if it is in `folder`, else the official one, and join strings."""
-    packed = (folder / "train.npz").exists()
-    clips = list(_packed(folder) if packed else _official(folder))
+    clips, variant = _clips(folder)
     test, held_out, train = (strings(clips, takes) for takes in (TEST, HELD_OUT, TRAIN))
-    return Dataset(CARD, "packed" if packed else "official", train, test, held_out)
+    return Dataset(CARD, variant, train, test, held_out)
+
+
+def without(speaker: str, folder: Path) -> Dataset:
+    """The same strings of the other speakers alone, and a test of 500 by this one.
+
+    No clip of the speaker is heard before the test, so that has the many takes of a training.
+    """
+    clips, variant = _clips(folder)
+    others = [clip for clip in clips if clip.speaker != speaker]
+    unheard = [clip for clip in clips if clip.speaker == speaker]
+    held_out, train = (strings(others, takes) for takes in (HELD_OUT, TRAIN))
+    test = strings(unheard, TRAIN).take(np.arange(500))
+    return Dataset(CARD, variant, train, test, held_out)
 
 
 def strings(clips: list[Clip], takes: range) -> Split:
     """As many strings as `STRINGS` says, of the clips with these takes."""
     count, seed = STRINGS[takes]
     random = np.random.default_rng(seed)
-    voices = [[c for c in clips if c.take in takes and c.speaker == s] for s in SPEAKERS]
+    speakers = [s for s in SPEAKERS if any(clip.speaker == s for clip in clips)]
+    voices = [[c for c in clips if c.take in takes and c.speaker == s] for s in speakers]
     sounds, texts = [], []
     for _ in range(count):
         voice = voices[random.integers(len(voices))]
@@ -78,6 +91,12 @@ def _joined(clips: list[Clip], random: np.random.Generator) -> NDArray[np.int16]
     hiss = sound.std() * 10 ** (random.uniform(-50, -25) / 20)
     noisy = sound + hiss * random.standard_normal(len(sound))
     return np.asarray(noisy.clip(-32768, 32767), np.int16)
+
+
+def _clips(folder: Path) -> tuple[list[Clip], Variant]:
+    if (folder / "train.npz").exists():
+        return list(_packed(folder)), "packed"
+    return list(_official(folder)), "official"
 
 
 def _packed(folder: Path) -> Iterator[Clip]:

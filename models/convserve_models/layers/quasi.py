@@ -1,7 +1,8 @@
 """Quasi-recurrent layers: Bradbury, Merity, Xiong & Socher, arXiv 1611.01576.
 
 Convolutions over the words make candidates and gates for all positions at once; what is left for
-the recurrence is a weighted sum, one number per feature (`layers.recurrence`).
+the recurrence is a weighted sum, one number per feature (`layers.recurrence`). LSTM layers in their
+place are there to be compared with.
 """
 
 from __future__ import annotations
@@ -66,11 +67,58 @@ class QuasiRecurrent(nn.Module):
         return 1 - (1 - forget) * (1 - self.zoneout) if self.zoneout else forget
 
 
+class LongShortTerm(nn.Module):
+    """An LSTM layer (Hochreiter & Schmidhuber, 1997) with the shapes of `QuasiRecurrent`.
+
+    The mask is read as one more column, whose weights are the biases: masked positions before the
+    first word leave the state zero. Forget gates start with a bias of one (Gers et al., 2000).
+    """
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(channels + 1, features, bias=False)
+        with torch.no_grad():
+            bias = self.weights()[0][:, -1]
+            bias.zero_()[features : 2 * features] = 1.0
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Of what is read, `[4 features, channels + 1]`, and of the state."""
+        return self.cell.get_parameter("weight_ih_l0"), self.cell.get_parameter("weight_hh_l0")
+
+    def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
+        """Read one position after the other."""
+        read = torch.cat([columns, mask], 1).permute(2, 0, 1)
+        states: Tensor = (
+            self._exported(read) if torch.compiler.is_exporting() else self.cell(read)[0]
+        )
+        return states.permute(1, 2, 0) * mask
+
+    def _exported(self, read: Tensor) -> Tensor:
+        """As ONNX's operator, for any length; torch exports one for the example's."""
+        length, n, _ = read.shape
+        features = self.cell.hidden_size
+        states: Tensor = torch.onnx.ops.symbolic(
+            "LSTM",
+            (read, *map(self._reordered, self.weights())),
+            {"hidden_size": features},
+            dtype=read.dtype,
+            shape=(length, 1, n, features),
+        )
+        return states[:, 0]
+
+    @staticmethod
+    def _reordered(weight: Tensor) -> Tensor:
+        """Torch's gates, input, forget, cell, output, in ONNX's order `[1, 4 features, C]`."""
+        entry, forget, cell, out = weight.chunk(4)
+        return torch.cat([entry, out, forget, cell])[None]
+
+
 class QuasiRecurrentStack(nn.Module):
     """Layers of equal width; `dense`: each one reads what all before it read and wrote.
 
     `[N, channels, L]` -> `[N, outputs, L]`: the last layer's features, or, densely connected, all
-    features of all layers.
+    features of all layers. With `pooling` "lstm" they are LSTM layers, which have no window and no
+    zoneout.
     """
 
     def __init__(
@@ -79,7 +127,7 @@ class QuasiRecurrentStack(nn.Module):
         features: int,
         layers: int,
         window: int,
-        pooling: Pooling,
+        pooling: Pooling | Literal["lstm"],
         *,
         dense: bool,
         zoneout: float = 0.0,
@@ -87,16 +135,20 @@ class QuasiRecurrentStack(nn.Module):
     ) -> None:
         super().__init__()
         self.dense, self.dropout, self.read = dense, dropout, channels
-        self.window = window
+        self.in_pairs = window == 2 and pooling != "lstm"
         self.outputs = features * layers if dense else features
         self.layers = nn.ModuleList()
         for _ in range(layers):
-            self.layers.append(QuasiRecurrent(channels, features, window, pooling, zoneout))
+            self.layers.append(
+                LongShortTerm(channels, features)
+                if pooling == "lstm"
+                else QuasiRecurrent(channels, features, window, pooling, zoneout)
+            )
             channels = channels + features if dense else features
 
     def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
         """Run the layers from first to last."""
-        if torch.compiler.is_exporting() and self.window == 2:
+        if torch.compiler.is_exporting() and self.in_pairs:
             return self._exported(columns, mask)
         for layer in self.layers:
             written = layer(self._dropped(columns), mask)

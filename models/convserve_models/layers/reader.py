@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ class Reader(nn.Module):
         features: int,
         layers: int,
         window: int = 2,
-        pooling: Pooling = "fo",
+        pooling: Pooling | Literal["lstm"] = "fo",
         dense: bool = True,
         both_ways: bool = True,
         zoneout: float = 0.0,

@@ -11,7 +11,7 @@ RECIPE = replace(
     id="vdcnn17_ag_news",
     title="The topic of a news text, by seventeen convolutions over its letters",
     arguments={**vdcnn_ag_news.RECIPE.arguments, **DEEPER},
-    epochs=10,
+    epochs=24,
     batch_size=64,
     learning_rate=1.5e-3,
 )

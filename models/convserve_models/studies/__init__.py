@@ -14,6 +14,9 @@ from convserve_models.recipe import Recipe
 STUDIES = {
     "all_cnn_ablation": "convserve_models.studies.all_cnn_ablation",
     "deep_roots": "convserve_models.studies.deep_roots",
+    "googlenet_heads": "convserve_models.studies.googlenet_heads",
+    "qrnn": "convserve_models.studies.qrnn",
+    "vdcnn_depth": "convserve_models.studies.vdcnn_depth",
     "wav2letter": "convserve_models.studies.wav2letter",
 }
 

@@ -300,6 +300,30 @@ def test_fsdd_strings_are_what_they_say(few_strings: None) -> None:
     assert again.digest() == split.digest()
 
 
+def test_fsdd_without_a_speaker_tests_that_one_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each speaker's clips are a constant level: the levels of a string tell who speaks."""
+    levels = {speaker: 1000 * (place + 1) for place, speaker in enumerate(fsdd.SPEAKERS)}
+    clips = [
+        fsdd.Clip(np.full(900, level, np.int16), digit, speaker, take)
+        for speaker, level in levels.items()
+        for digit in range(10)
+        for take in (0, 5, 10)
+    ]
+    monkeypatch.setattr(fsdd, "_clips", lambda folder: (clips, "packed"))
+    found = fsdd.without("lucas", tmp_path)
+    assert found.held_out is not None
+    assert len(found.test) == 500
+    assert _voices(found.test) == {levels["lucas"]}
+    for split in (found.train, found.held_out):
+        assert _voices(split) == set(levels.values()) - {levels["lucas"]}
+
+
+def _voices(split: Split) -> set[int]:
+    return {round(int(np.median(sound[sound > 700])), -3) for sound in split.inputs}
+
+
 def test_fsdd_splits_share_no_clip() -> None:
     assert len({*fsdd.TEST, *fsdd.HELD_OUT, *fsdd.TRAIN}) == 50
     assert sum(len(takes) for takes in fsdd.STRINGS) == 50

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convserve_models import graph, network
+from convserve_models import card, graph, network
 from convserve_models.layers import pairs
-from convserve_models.layers.quasi import Pooling, QuasiRecurrent, QuasiRecurrentStack
+from convserve_models.layers.quasi import (
+    LongShortTerm,
+    Pooling,
+    QuasiRecurrent,
+    QuasiRecurrentStack,
+)
 from convserve_models.layers.recurrence import doubled, recurrence, stepwise
 from convserve_models.layers.words import HashedWords
 from convserve_models.tasks import reading
@@ -85,9 +90,9 @@ def test_pairs_of_positions_convolve_and_recur_like_single_ones(length: int, see
 
 
 @pytest.mark.parametrize("window", [1, 2])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", [*POOLINGS, "lstm"])
 def test_an_exported_network_is_the_trained_one_with_any_padding(
-    pooling: Pooling, window: int, tmp_path: Path
+    pooling: str, window: int, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     arguments = QRNN.tiny | {"pooling": pooling, "window": window, "zoneout": 0.1}
@@ -122,6 +127,31 @@ def test_a_layer_computes_the_papers_equations(pooling: Pooling, window: int) ->
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+def test_an_lstm_is_torchs_and_its_products_are_counted() -> None:
+    torch.manual_seed(0)
+    layer, length = LongShortTerm(5, 3), 8
+    of_input, of_state = layer.weights()
+    assert of_input[:, -1].tolist() == [0] * 3 + [1] * 3 + [0] * 6
+    columns, mask = torch.randn(2, 5, length), torch.ones(2, 1, length)
+    state = torch.zeros(2, 3), torch.zeros(2, 3)
+    cell = nn.LSTMCell(5, 3)
+    with torch.no_grad():
+        cell.weight_ih.copy_(of_input[:, :-1])
+        cell.bias_ih.copy_(of_input[:, -1])
+        cell.weight_hh.copy_(of_state)
+        cell.bias_hh.zero_()
+    found = layer(columns, mask)
+    for t in range(length):
+        state = cell(columns[..., t], state)
+        torch.testing.assert_close(found[..., t], state[0], atol=1e-6, rtol=1e-5)
+    with torch.no_grad():
+        small, large = (
+            card.counted_macs(QRNN(**QRNN.tiny, pooling="lstm"), torch.ones(1, n).long())
+            for n in (7, 8)
+        )
+    assert large - small == 2 * 4 * 6 * ((8 + 1 + 6) + (8 + 6 + 1 + 6))
+
+
 def test_zoneout_keeps_states_in_training_and_their_average_in_evaluation() -> None:
     torch.manual_seed(0)
     layer = QuasiRecurrent(2, 4, 1, "f", zoneout=0.3)
@@ -147,13 +177,14 @@ def _read(stack: QuasiRecurrentStack) -> list[int]:
     return [part.in_channels for part in stack.modules() if isinstance(part, nn.Conv1d)]
 
 
+@pytest.mark.parametrize("pooling", ["fo", "lstm"])
 @settings(deadline=None, max_examples=50)
 @given(IDS, IDS, st.integers(0, 9))
 def test_a_text_is_read_alike_alone_and_in_any_batch(
-    text: list[int], neighbour: list[int], padding: int
+    pooling: str, text: list[int], neighbour: list[int], padding: int
 ) -> None:
     torch.manual_seed(0)
-    network = QRNN(**QRNN.tiny).eval()
+    network = QRNN(**QRNN.tiny, pooling=pooling).eval()
     batch = torch.zeros(2, max(len(text), len(neighbour)) + padding, dtype=torch.int64)
     batch[0, : len(text)] = torch.tensor(text)
     batch[1, : len(neighbour)] = torch.tensor(neighbour)

@@ -18,7 +18,9 @@ def test_members_are_distinct_recipes_that_build(name: str) -> None:
     for member in members:
         if member.recipe.id in recipes.names():  # its checkpoint is the artifact's
             assert member.recipe == recipes.load(member.recipe.id)
-        network.build(member.recipe, data.card(member.recipe.dataset))
+        model = network.build(member.recipe, data.card(member.recipe.dataset))
+        for part in member.recipe.auxiliary:
+            model[-1].get_submodule(part)
         assert member.paper is None or 0.5 < member.paper < 1
 
 
@@ -32,7 +34,7 @@ def test_members_differ_in_their_networks_alone(name: str) -> None:
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="all_cnn_ablation, deep_roots, wav2letter"):
+    with pytest.raises(KeyError, match="all_cnn_ablation, deep_roots, googlenet_heads"):
         studies.load("nothing")
     with pytest.raises(KeyError, match="deep_roots_16"):
         studies.load("deep_roots").recipe("nothing")

@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
-from convserve_models import evaluate, network, train
+from convserve_models import evaluate, graph, network, train
 from convserve_models.tasks import classification
 from convserve_models.tasks.auxiliary import Auxiliary
 from tests.toys import TOYS
@@ -51,17 +52,32 @@ def test_resumed_equals_uninterrupted(
         torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
 
 
-def test_auxiliary_heads_train_and_stay_out_of_the_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("augment", [("crop",), ("window",)])
+def test_auxiliary_heads_train_and_stay_out_of_the_network(
+    tmp_path: Path, augment: tuple[str, ...]
+) -> None:
     recipe, make = TOYS["image"]
     dataset = make()
     part = "features.3"
-    heard = replace(recipe, epochs=2, auxiliary=(part,))
+    heard = replace(recipe, epochs=2, auxiliary=(part,), augment=augment)
     checkpoint = train.train(heard, dataset, root=tmp_path)
     state = torch.load(checkpoint, weights_only=True)
     assert state["heads"]
     plain = network.build(recipe, dataset.card)
     assert set(state["model"]) == set(plain.state_dict())
-    network.trained(recipe, dataset.card, checkpoint)  # loads as if there had been none
+    model = network.trained(recipe, dataset.card, checkpoint)  # as if there had been none
+    pictures = network.tensor(recipe, dataset.test)[:2]
+    graphs = [tmp_path / "plain.onnx", tmp_path / "heard.onnx"]
+    for each, path in zip((plain.eval(), model), graphs, strict=True):
+        graph.write(each, pictures, path, "image", "logits")
+    assert _shape(graphs[0]) == _shape(graphs[1])
+
+
+def _shape(path: Path) -> tuple[list[str], list[list[int]]]:
+    """A graph's operations, and the axes of its kernels."""
+    loaded = onnx.load(path).graph
+    kernels = [list(w.dims) for w in loaded.initializer if len(w.dims) == 4]
+    return [node.op_type for node in loaded.node], kernels
 
 
 def _output(model: torch.nn.Sequential, part: str, inputs: torch.Tensor) -> torch.Tensor:

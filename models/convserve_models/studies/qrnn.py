@@ -1,0 +1,23 @@
+"""Is a QRNN as good as an LSTM? Bradbury et al., 1611.01576, §3: layers of the same width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convserve_models.recipes.qrnn_ag_news import RECIPE
+from convserve_models.studies import Member, Study
+
+POOLINGS = {"LSTM": "lstm", "QRNN, fo": "fo", "QRNN, f": "f"}
+
+
+def _member(name: str) -> Member:
+    arguments = {**RECIPE.arguments, "pooling": POOLINGS[name], "zoneout": 0.0}
+    recipe = replace(RECIPE, id=f"recurrent_{POOLINGS[name]}", arguments=arguments, notes=())
+    return Member(recipe, name, name.partition(",")[0])
+
+
+STUDY = Study(
+    title="QRNN and LSTM of the same width",
+    question="AG News, three densely connected layers of 128 features in both directions.",
+    members=tuple(map(_member, POOLINGS)),
+)
