@@ -7,7 +7,7 @@ from dataclasses import replace
 from convserve_models.recipes.googlenet_cifar10 import RECIPE
 from convserve_models.studies import Member, Study
 
-EPOCHS = 4
+EPOCHS = 3
 HEADS = ("inception.4a", "inception.4d")
 
 
@@ -15,7 +15,7 @@ def _member(name: str, *heads: str) -> Member:
     recipe = replace(
         RECIPE,
         id=f"googlenet_{name.replace(' ', '_')}",
-        arguments={**RECIPE.arguments, "width": 0.125},
+        arguments={**RECIPE.arguments, "width": 0.0625},
         auxiliary=heads,
         epochs=EPOCHS,
         notes=(),
@@ -25,7 +25,7 @@ def _member(name: str, *heads: str) -> Member:
 
 STUDY = Study(
     title="GoogLeNet's auxiliary heads",
-    question="CIFAR-10, an eighth of the width, batch norm, flips, windows of 24×24 pixels; "
+    question="CIFAR-10, a sixteenth of the width, batch norm, flips, windows of 24×24 pixels; "
     "the heads end with the training.",
     members=(_member("no heads"), _member("two heads", *HEADS)),
 )

@@ -11,13 +11,14 @@ POOLINGS = {"LSTM": "lstm", "QRNN, fo": "fo", "QRNN, f": "f"}
 
 
 def _member(name: str) -> Member:
-    arguments = {**RECIPE.arguments, "pooling": POOLINGS[name], "zoneout": 0.0}
+    small = {"features": 64, "layers": 2, "zoneout": 0.0}
+    arguments = {**RECIPE.arguments, **small, "pooling": POOLINGS[name]}
     recipe = replace(RECIPE, id=f"recurrent_{POOLINGS[name]}", arguments=arguments, notes=())
     return Member(recipe, name, name.partition(",")[0])
 
 
 STUDY = Study(
     title="QRNN and LSTM of the same width",
-    question="AG News, three densely connected layers of 128 features in both directions.",
+    question="AG News, two densely connected layers of 64 features in both directions.",
     members=tuple(map(_member, POOLINGS)),
 )

@@ -16,7 +16,7 @@ def _member(name: str, task: Literal["transcription", "asg"], **arguments: Any) 
         id=f"wav2letter_{name.replace(' ', '_').lower()}",
         task=task,
         arguments=narrow | arguments,
-        epochs=5,
+        epochs=3,
         notes=(),
     )
     return Member(recipe, name, name.split()[1])
