@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from convserve.api import problems, routes
 from convserve.api.access import Access
-from convserve.api.middleware import Envelope
+from convserve.api.door import Door
+from convserve.api.middleware import Envelope, Ledger
 from convserve.repository import Repository
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry
@@ -56,6 +57,7 @@ class Application(FastAPI):
         self.state.telemetry = Telemetry(problems.PROBLEMS)
         self.state.tracing = Tracing(settings.traces) if settings.traces else None
         self.state.repository = Repository(settings, self.state.telemetry)
+        self._ledger = Ledger(settings.late_ms / 1e3, self.state.tracing)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -70,11 +72,20 @@ class Application(FastAPI):
             default=super().build_middleware_stack(),
             lifespan=self.router.lifespan_context,
         )
-        envelope = Envelope(own, settings.late_ms / 1e3, self.state.tracing)
-        return _cors(envelope, settings)
+        return _cors(Envelope(own, self._ledger), settings)
+
+    def door(self) -> Door | None:
+        """Return what refuses before the application hears of a request.
+
+        None where something stands before its handlers: keys come first, and CORS adds headers.
+        """
+        settings: Settings = self.state.settings
+        if settings.inference_keys or settings.cors_origins:
+            return None
+        return Door(self, self._ledger, routes.ASKING)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Application:
     """Return the application; it loads the models when it starts and drains when it stops."""
     return Application(settings)
 

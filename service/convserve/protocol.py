@@ -1,4 +1,7 @@
-"""HTTP as uvicorn speaks it, but what is written in one turn of the event loop leaves at once.
+"""HTTP as uvicorn speaks it, with a door, and what is written in one turn leaves at once.
+
+The door answers a request whose headers are read, or leaves it to the application: uvicorn makes a
+task for each, which costs as much as a refusal does.
 
 uvicorn writes an answer's head and body one by one, and uvloop hands each to the kernel as it
 comes: two system calls, two packets, and a client that is woken for a head without a body.
@@ -7,15 +10,52 @@ comes: two system calls, two packets, and a client that is woken for a head with
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from convserve.api.door import Door
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, on a transport that gathers what is written."""
+    """uvicorn's protocol, on a transport that gathers what is written, behind a `door`."""
+
+    def __init__(self, door: Door | None = None, **given: Any) -> None:
+        super().__init__(**given)
+        self._door = door
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a new client."""
         super().connection_made(cast(asyncio.Transport, Gathering(transport, self.loop)))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.
+        door = None if cycle.waiting_for_100_continue else self._door
+        answer = door(cast(dict[str, Any], cycle.scope)) if door else None
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self._answer(cycle, *answer)
+
+    def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Write a whole answer, without a task; what is still to come of the body is dropped."""
+        lines = [b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers)]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
 
 class Gathering:

@@ -128,6 +128,16 @@ class Repository:
             raise ModelNotReady(f"there is no memory to load {name} now", LOADING_SECONDS)
         return entry.model
 
+    def at_hand(
+        self, name: str, version: str | None = None, tag: str | None = None
+    ) -> ServedModel | None:
+        """Return the model that `get` would without waiting, None if it would wait or raise."""
+        try:
+            entry = self.find(name, version if tag is None else self._tagged(name, tag))
+        except ModelNotFound:
+            return None
+        return None if entry.unloaded or entry.fault else entry.model
+
     def versions(self, name: str) -> list[Entry]:
         """Return all versions of a model, latest first; raises ModelNotFound."""
         if name not in self._entries:

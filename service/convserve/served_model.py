@@ -355,13 +355,18 @@ class ServedModel:
             taken = await asyncio.to_thread(self._time, [example] * size)
             self.cost.learn(_key(example), size, taken)
 
-    def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
-        """Raise what `infer` would refuse now, before anything is read or decoded for it."""
-        with self.refusals:
-            self._check(deadline, priority)
+    def admit(self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0) -> None:
+        """Raise what `infer` would refuse now, before anything is read or decoded for it.
 
-    def _check(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
-        coming = self._decoding.jobs
+        So many others were told that they may come, and have not come yet.
+        """
+        with self.refusals:
+            self._check(deadline, priority, coming)
+
+    def _check(
+        self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0
+    ) -> None:
+        coming += self._decoding.jobs
         self._batcher.check(key=self._shape, deadline=deadline, priority=priority, coming=coming)
 
     async def prepare(

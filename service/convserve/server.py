@@ -5,8 +5,10 @@ import gc
 import logging
 import math
 import sys
+from functools import partial
 from time import monotonic
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -50,7 +52,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             ws="none",
-            http=Protocol,
+            http=cast(type[asyncio.Protocol], partial(Protocol, app.door())),
             lifespan="on",
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         )

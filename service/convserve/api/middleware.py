@@ -18,44 +18,22 @@ READING = {"GET", "HEAD"}  # probes ask until all is well: an answer of 503 is n
 logger = logging.getLogger(__name__)
 
 
-class Envelope:
-    """Puts a request id, Server-Timing and the model's headers on every answer."""
+class Ledger:
+    """Opens a trace for every request, and reports what became of it: metrics, log and span."""
 
-    def __init__(self, app: ASGIApp, late_seconds: float, tracing: Tracing | None = None) -> None:
-        self.app = app
+    def __init__(self, late_seconds: float, tracing: Tracing | None = None) -> None:
         self._late_seconds = late_seconds
         self._tracing = tracing
         self._new_trace = TimedTrace if tracing else Trace
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        offered = header(scope, b"x-request-id")
-        trace = scope["trace"] = self._new_trace(request_id(offered))
-        token = REQUEST_ID.set(trace.request_id)
-        try:
-            reply = _Reply(send, trace)
-            await self._answer(scope, receive, reply)
-            self._report(scope, trace, reply.status)
-        finally:
-            REQUEST_ID.reset(token)
+    def begin(self, scope: Scope) -> Trace:
+        """Return the trace of a new request, from now on its scope's too."""
+        trace = self._new_trace(request_id(header(scope, b"x-request-id")))
+        scope["trace"] = trace
+        return trace
 
-    async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
-        try:
-            await self.app(scope, receive, reply)
-        except ClientDisconnect:
-            reply.status = CLIENT_LEFT
-        except asyncio.CancelledError:
-            # The server takes back what is unfinished when its time to shut down is over.
-            await _tell(
-                scope, receive, reply, Draining("the service ended before it had an answer")
-            )
-        except Exception as error:
-            await _tell(scope, receive, reply, error)
-
-    def _report(self, scope: Scope, trace: Trace, status: int) -> None:
+    def report(self, scope: Scope, trace: Trace, status: int) -> None:
+        """Count and tell a request that was answered with `status`."""
         if trace.metrics:
             trace.metrics.answered(status, trace)
         level, message = self._verdict(scope, trace, status)
@@ -82,6 +60,41 @@ class Envelope:
         return logging.DEBUG, "answered"
 
 
+class Envelope:
+    """Puts a request id, Server-Timing and the model's headers on every answer."""
+
+    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
+        self.app = app
+        self._ledger = ledger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        trace = self._ledger.begin(scope)
+        token = REQUEST_ID.set(trace.request_id)
+        try:
+            reply = _Reply(send, trace)
+            await self._answer(scope, receive, reply)
+            self._ledger.report(scope, trace, reply.status)
+        finally:
+            REQUEST_ID.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        try:
+            await self.app(scope, receive, reply)
+        except ClientDisconnect:
+            reply.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            # The server takes back what is unfinished when its time to shut down is over.
+            await _tell(
+                scope, receive, reply, Draining("the service ended before it had an answer")
+            )
+        except Exception as error:
+            await _tell(scope, receive, reply, error)
+
+
 class _Reply:
     """Sends, with our headers on top; `status` is 0 until the answer begins."""
 
@@ -93,22 +106,23 @@ class _Reply:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], *self._headers()]
+            message["headers"] = [*message["headers"], *headers(self._trace)]
         await self._send(message)
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        trace = self._trace
-        headers = [
-            (b"x-request-id", trace.request_id.encode()),
-            (b"server-timing", trace.server_timing().encode()),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-        if trace.metrics:
-            headers.append((b"x-model-name", trace.metrics.model.encode()))
-            headers.append((b"x-model-version", trace.metrics.version.encode()))
-        if trace.batch_size:
-            headers.append((b"x-batch-size", str(trace.batch_size).encode()))
-        return headers
+
+def headers(trace: Trace) -> list[tuple[bytes, bytes]]:
+    """Return what every answer carries, whatever it is."""
+    told = [
+        (b"x-request-id", trace.request_id.encode()),
+        (b"server-timing", trace.server_timing().encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    if trace.metrics:
+        told.append((b"x-model-name", trace.metrics.model.encode()))
+        told.append((b"x-model-version", trace.metrics.version.encode()))
+    if trace.batch_size:
+        told.append((b"x-batch-size", str(trace.batch_size).encode()))
+    return told
 
 
 async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception) -> None:

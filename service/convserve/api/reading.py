@@ -10,8 +10,12 @@ from convserve.api.headers import header
 from convserve.engine.memory import Hold
 from convserve.errors import InputTooLarge, MalformedRequest, UnsupportedMedia
 from convserve.preprocess.prepared import SMALL
+from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings
+
+ADMITTED = "admitted"
+"""In the scope of a request that was found to have room in its model."""
 
 TIMEOUT = b"x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
@@ -30,6 +34,19 @@ def deadline(request: Request) -> float:
     if not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
     return asyncio.get_running_loop().time() + int(stated) / 1e3
+
+
+async def admitted(request: Request, limit: float) -> ServedModel:
+    """Return the model that the path names, which can answer by then as far as is known.
+
+    Raises what Repository.get and ServedModel.admit raise.
+    """
+    repository: Repository = request.app.state.repository
+    model = await repository.get(**request.path_params)
+    request.scope["trace"].metrics = model.metrics
+    if ADMITTED not in request.scope:
+        model.admit(limit)
+    return model
 
 
 async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:

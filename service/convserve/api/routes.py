@@ -13,6 +13,7 @@ from convserve.api.access import Access, Handler, Right
 from convserve.api.explain import explain as explain_handler
 from convserve.api.open_inference import document as open_inference
 from convserve.api.open_inference import routes as open_inference_routes
+from convserve.api.open_inference.infer import infer as infer_handler
 from convserve.api.operations import (
     CODE,
     CREDENTIALS,
@@ -166,6 +167,13 @@ TABLE = (
         read("openapi", "pages", "This document", raw("OpenAPI 3.1.", "application/json")),
     ),
 )
+
+ASKING = [
+    entry
+    for entry in TABLE
+    if entry.handler in {predict_handler, torchserve.predictions, infer_handler}
+]
+"""Those that begin by asking a model whether it has room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from convserve.api.open_inference.tensors import (
     items,
     raw,
 )
-from convserve.api.reading import TIMEOUT, read_body
+from convserve.api.reading import TIMEOUT, admitted, read_body
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.together import together
 from convserve.engine import Arrays
@@ -42,11 +42,8 @@ HIGHEST = 1  # of the protocol's priorities; 0 says nothing
 async def infer(request: Request) -> Response:
     """Answer one request of one or several inputs."""
     repository: Repository = request.app.state.repository
-    trace: Trace = request.scope["trace"]
     deadline = read_deadline(request)
-    model = await repository.get(**request.path_params)
-    trace.metrics = model.metrics
-    model.admit(deadline)
+    model = await admitted(request, deadline)
     with model.in_use, repository.memory.hold() as hold:
         question = await _read(request, model, hold)
         deadline = _deadline(request, question, deadline)
