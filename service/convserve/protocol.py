@@ -1,6 +1,6 @@
 """HTTP as uvicorn speaks it, with a door, and what is written in one turn leaves at once.
 
-The door answers a request whose headers are read, or leaves it to the application: uvicorn makes a
+The door refuses a request whose headers are read, or tells who is to answer it: uvicorn makes a
 task for each, which costs as much as a refusal does.
 
 uvicorn writes an answer's head and body one by one, and uvloop hands each to the kernel as it
@@ -34,11 +34,12 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.
         door = None if cycle.waiting_for_100_continue else self._door
-        answer = door(cast(dict[str, Any], cycle.scope)) if door else None
-        if answer is None:
-            super()._start_asgi_task(cycle, app)
+        found = door(cast(dict[str, Any], cycle.scope)) if door else None
+        if isinstance(found, tuple):
+            self._answer(cycle, *found)
         else:
-            self._answer(cycle, *answer)
+            room = app if found is None else cast(ASGI3Application, found)
+            super()._start_asgi_task(cycle, room)
 
     def _answer(
         self,

@@ -136,6 +136,7 @@ class Repository:
             entry = self.find(name, version if tag is None else self._tagged(name, tag))
         except ModelNotFound:
             return None
+        entry.used = monotonic()
         return None if entry.unloaded or entry.fault else entry.model
 
     def versions(self, name: str) -> list[Entry]:

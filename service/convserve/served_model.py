@@ -137,6 +137,7 @@ class ServedModel:
         self.metrics.watch_queue(lambda: self._batcher.waiting)
         self.refusals = Refusals(self.metrics, self._batcher.backlog_seconds)
         self.in_use = Users()
+        self.retired = False
 
     @property
     def batch_size(self) -> int:
@@ -456,6 +457,7 @@ class ServedModel:
 
     async def retire(self) -> None:
         """Go out of service when nobody uses it any more, and give its memory back."""
+        self.retired = True
         while self.in_use.count:  # noqa: ASYNC110 - it is nobody's business to tell
             await asyncio.sleep(POLL_SECONDS)
         await self.close()

@@ -1,6 +1,7 @@
-"""Refusals at the door: before any layer, and before the body is read.
+"""The door: who asks a model is refused here, or let in past all layers but those they need.
 
-Under overload most requests are refused, and what that takes is taken from those that are answered.
+Under overload most requests are refused, and what that takes is taken from those that are answered:
+here it is before there is a task, and before the body is read.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.routing import compile_path
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from convserve.api import problems
-from convserve.api.middleware import Ledger, headers
+from convserve.api.middleware import Envelope, Ledger, headers
 from convserve.api.operations import Operation
 from convserve.api.reading import ADMITTED, deadline
+from convserve.api.routes import Endpoint
 from convserve.errors import CallerError, CapacityError
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
@@ -28,35 +30,47 @@ Whole = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Door:
-    """Refuses what the `operations`, which ask a model, would refuse for want of capacity.
-
-    All else it leaves to the application, which need not look whether there is room again.
-    """
+    """Where requests for one of the `operations`, which ask a model, come in; see `__call__`."""
 
     def __init__(self, app: FastAPI, ledger: Ledger, operations: Iterable[Operation]) -> None:
         self._app = app
         self._repository: Repository = app.state.repository
         self._ledger = ledger
-        self._paths = [(entry.method, compile_path(entry.path)[0]) for entry in operations]
-        self._target = lru_cache(maxsize=256)(self._find)
+        self._rooms = [
+            (entry.method, compile_path(entry.path)[0], Envelope(Endpoint(entry.handler), ledger))
+            for entry in operations
+        ]
+        self._find = lru_cache(maxsize=256)(self._match)
         self._let_in = Counter[ServedModel]()
 
-    def __call__(self, scope: Scope) -> Whole | None:
-        """Return the refusal of a request whose body was not read, None if it may come in."""
+    def __call__(self, scope: Scope) -> Whole | ASGIApp | None:
+        """Return what a request gets whose body was not read.
+
+        That is a refusal, or what answers it if its model has room. None for all else, whether it
+        asks no model, one that is not at hand, or in a wrong way: the application sees to it.
+        """
         path = scope["path"].removeprefix(scope["root_path"])
-        target = self._target(scope["method"], path)
-        model = None if target is None else self._repository.at_hand(**target)
-        if model is None:
+        found = self._find(scope["method"], path)
+        if not found or not (model := self._repository.at_hand(**found[1])):
             return None
-        scope["app"] = self._app
+        scope["app"], scope["path_params"] = self._app, found[1]
+        request = Request(scope)
         try:
-            model.admit(deadline(Request(scope)), coming=self._let_in[model])
+            end = deadline(request)
+            model.admit(end, coming=self._let_in[model])
         except CapacityError as refusal:
-            return self._refuse(scope, model, refusal)
+            return self._refuse(request, model, refusal)
         except CallerError:
             return None
         self._let(model)
-        scope[ADMITTED] = True
+        scope[ADMITTED] = model, end
+        return found[0]
+
+    def _match(self, method: str, path: str) -> tuple[ASGIApp, dict[str, Any]] | None:
+        """Return what answers such requests, and which model they ask; None if they ask none."""
+        for taken, pattern, room in self._rooms:
+            if taken == method and (match := pattern.match(path)):
+                return room, match.groupdict()
         return None
 
     def _let(self, model: ServedModel) -> None:
@@ -65,19 +79,12 @@ class Door:
             asyncio.get_running_loop().call_soon(self._let_in.clear)
         self._let_in[model] += 1
 
-    def _find(self, method: str, path: str) -> dict[str, Any] | None:
-        """Return which model a request asks, None if it asks none."""
-        for taken, pattern in self._paths:
-            if taken == method and (match := pattern.match(path)):
-                return match.groupdict()
-        return None
-
-    def _refuse(self, scope: Scope, model: ServedModel, refusal: CapacityError) -> Whole:
-        trace = self._ledger.begin(scope)
+    def _refuse(self, request: Request, model: ServedModel, refusal: CapacityError) -> Whole:
+        trace = self._ledger.begin(request.scope)
         trace.metrics = model.metrics
         token = REQUEST_ID.set(trace.request_id)
-        response = problems.respond(Request(scope), refusal)
+        response = problems.respond(request, refusal)
         told = response.raw_headers + headers(trace)
-        self._ledger.report(scope, trace, response.status_code)
+        self._ledger.report(request.scope, trace, response.status_code)
         REQUEST_ID.reset(token)
         return response.status_code, told, bytes(response.body)

@@ -10,7 +10,6 @@ from convserve.api.bodies import WHOLE, Call, Instance, Reader
 from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.reading import admitted, read_body
-from convserve.api.reading import deadline as read_deadline
 from convserve.api.together import together
 from convserve.api.written import Written
 from convserve.engine.memory import Hold
@@ -33,8 +32,7 @@ async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
     """Return the model that the path names, and its answer to each instance in the body."""
     repository: Repository = request.app.state.repository
     trace: Trace = request.scope["trace"]
-    deadline = read_deadline(request)
-    model = await admitted(request, deadline)
+    model, deadline = await admitted(request)
     with model.in_use, repository.memory.hold() as hold:
         call, top_k = _read(request, model, await read_body(request, model, hold))
         with abandoned_on_departure(request.receive):

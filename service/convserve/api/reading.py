@@ -15,7 +15,7 @@ from convserve.served_model import ServedModel
 from convserve.settings import Settings
 
 ADMITTED = "admitted"
-"""In the scope of a request that was found to have room in its model."""
+"""In the scope of a request that was let in: its model and its deadline."""
 
 TIMEOUT = b"x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
@@ -36,17 +36,22 @@ def deadline(request: Request) -> float:
     return asyncio.get_running_loop().time() + int(stated) / 1e3
 
 
-async def admitted(request: Request, limit: float) -> ServedModel:
-    """Return the model that the path names, which can answer by then as far as is known.
+async def admitted(request: Request) -> tuple[ServedModel, float]:
+    """Return the model that the path names, and the deadline that it can meet as far as is known.
 
-    Raises what Repository.get and ServedModel.admit raise.
+    Who awaits nothing before `in_use` keeps the model from being unloaded. Raises MalformedRequest,
+    and what Repository.get and ServedModel.admit raise.
     """
-    repository: Repository = request.app.state.repository
-    model = await repository.get(**request.path_params)
+    model, end = request.scope.get(ADMITTED, (None, 0.0))
+    let_in = model is not None and not model.retired
+    if not let_in:
+        repository: Repository = request.app.state.repository
+        end = deadline(request)
+        model = await repository.get(**request.path_params)
     request.scope["trace"].metrics = model.metrics
-    if ADMITTED not in request.scope:
-        model.admit(limit)
-    return model
+    if not let_in:
+        model.admit(end)
+    return model, end
 
 
 async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:

@@ -20,7 +20,6 @@ from convserve.api.open_inference.tensors import (
     raw,
 )
 from convserve.api.reading import TIMEOUT, admitted, read_body
-from convserve.api.reading import deadline as read_deadline
 from convserve.api.together import together
 from convserve.engine import Arrays
 from convserve.engine.memory import Hold
@@ -42,8 +41,7 @@ HIGHEST = 1  # of the protocol's priorities; 0 says nothing
 async def infer(request: Request) -> Response:
     """Answer one request of one or several inputs."""
     repository: Repository = request.app.state.repository
-    deadline = read_deadline(request)
-    model = await admitted(request, deadline)
+    model, deadline = await admitted(request)
     with model.in_use, repository.memory.hold() as hold:
         question = await _read(request, model, hold)
         deadline = _deadline(request, question, deadline)
