@@ -1,0 +1,159 @@
+"""What uvicorn's protocol does with the door, over sockets: refuse early, break nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import Scope
+from uvicorn.server import ServerState
+
+from convserve.app import Application
+from convserve.protocol import Protocol
+from convserve.settings import Settings
+from tests.artifacts import LENGTH, SLOW, TEXT
+
+pytestmark = pytest.mark.anyio
+PATH = f"/v1/models/{TEXT}/predict"
+BODY = b'{"text": "Goal!"}'
+ALIVE = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+PRIVATE = {"request_id"}  # to each answer
+
+
+def asking(*headers: str, path: str = PATH, body: bytes = BODY) -> bytes:
+    """A request as it goes over the wire."""
+    lines = f"POST {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers
+    return "\r\n".join((*lines, "Content-Type: application/json", "", "")).encode() + body
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"queue_capacity": 1, "max_batch_size": 1})
+
+
+@pytest.fixture
+async def port(app: Application) -> AsyncIterator[int]:
+    """Where the application listens, behind its door."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
+    state = ServerState()
+
+    def made() -> Protocol:
+        return Protocol(app.door(), config=config, server_state=state, app_state={})
+
+    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(30):
+        yield reader, writer
+    writer.close()
+
+
+@asynccontextmanager
+async def full(client: httpx.AsyncClient) -> AsyncIterator[None]:
+    """While one runs and one waits, there is no room."""
+    slow = [asyncio.create_task(client.post(PATH, json={"text": SLOW * LENGTH})) for _ in range(2)]
+    waiting = f'convserve_queue_depth{{model="{TEXT}",version="1"}} 1.0'
+    async with asyncio.timeout(10):
+        while waiting not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    yield
+    assert [(await task).status_code for task in slow] == [200, 200]
+
+
+async def answer(reader: asyncio.StreamReader) -> httpx.Response:
+    """The next answer on a connection."""
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().rstrip().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
+def shared(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key not in PRIVATE}
+
+
+@pytest.mark.parametrize("path", [PATH, f"/v2/models/{TEXT}/infer", f"/predictions/{TEXT}/1"])
+async def test_the_refusal_is_the_one_that_the_application_gives(
+    client: httpx.AsyncClient, port: int, path: str
+) -> None:
+    async with full(client), connected(port) as (reader, writer):
+        writer.write(asking("X-Request-ID: mine", path=path))
+        at_door = await answer(reader)
+        within = await client.post(path, content=BODY, headers={"X-Request-ID": "mine"})
+    assert at_door.status_code == within.status_code == 429
+    assert at_door.json() == within.json()
+    assert set(at_door.headers) - {"date"} == set(within.headers) - {"date"}
+    assert at_door.headers["x-request-id"] == "mine"
+    metrics = (await client.get("/metrics")).text
+    labels = f'{{model="{TEXT}",status="429",version="1"}}'
+    assert f"convserve_requests_total{labels} 2.0" in metrics
+    assert 'convserve_errors_total{code="queue_full"} 2.0' in metrics
+
+
+async def test_the_connection_stays_of_use(client: httpx.AsyncClient, port: int) -> None:
+    async with full(client), connected(port) as (reader, writer):
+        request = asking()
+        writer.write(request[:-5])
+        assert (await answer(reader)).status_code == 429
+        writer.write(request[-5:] + ALIVE)  # the rest of the body belongs to nobody
+        assert (await answer(reader)).json() == {"live": True}
+        writer.write(request + ALIVE)
+        assert [(await answer(reader)).status_code for _ in range(2)] == [429, 200]
+
+
+async def test_who_wants_to_leave_may(client: httpx.AsyncClient, port: int) -> None:
+    async with full(client), connected(port) as (reader, writer):
+        writer.write(asking("Connection: close"))
+        refusal = await answer(reader)
+        assert (refusal.status_code, refusal.headers["connection"]) == (429, "close")
+        assert await reader.read() == b""
+
+
+async def test_who_waits_to_be_told_is_told(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        request = asking("Expect: 100-continue")
+        writer.write(request.removesuffix(BODY))
+        assert (await answer(reader)).status_code == 100
+        writer.write(BODY)
+        assert (await answer(reader)).status_code == 200
+
+
+async def test_requests_in_a_row_are_answered_in_their_order(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(asking() + ALIVE + asking(path="/v1/models/none/predict") + asking())
+        assert [(await answer(reader)).status_code for _ in range(4)] == [200, 200, 404, 200]
+
+
+async def test_no_more_come_in_at_once_than_can_be_answered(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, model = app.door(), app.state.repository.at_hand(TEXT)
+    assert door
+    assert model
+    monkeypatch.setattr(model.cost, "predict", lambda key, size: 0.04 * size)
+    monkeypatch.setattr(model.cost, "worthwhile", lambda key, most, overhead: 1)
+
+    def scope() -> Scope:
+        headers = [(b"x-request-timeout-ms", b"100")]
+        return {"type": "http", "method": "POST", "path": PATH, "root_path": "", "headers": headers}
+
+    for _ in range(2):  # each turn of the event loop counts for itself
+        found = [door(scope()) for _ in range(20)]
+        # One runs, one waits for it: 80 ms, and the third would be late.
+        assert [isinstance(one, tuple) for one in found] == [False] * 2 + [True] * 18
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def test_keys_come_before_the_door(settings: Settings) -> None:
+    keyed = settings.model_copy(update={"inference_keys": ("app=0123456789abcdef",)})
+    assert Application(keyed).door() is None
+    assert Application(settings).door() is not None
