@@ -63,13 +63,14 @@ def _measure(model: ServedModel, cores: int) -> Profile:
     example = model.example()
     if example is None:
         raise InvalidArtifact(f"{model.id} has no golden to measure with", "add one")
-    sessions = {layout: Session(model.graph, layout.threads) for layout in layouts(cores)}
-    alone = Session(model.graph, 1)
+    graph = model.graphs.answering.path
+    sessions = {layout: Session(graph, layout.threads) for layout in layouts(cores)}
+    alone = Session(graph, 1)
     seconds: dict[int, list[float]] = {}
     trials: list[Trial] = []
     for _ in range(ROUNDS):  # interleaved: a busy moment hits all alike
         for size in batch_sizes(model.max_batch_size):
-            rate = model.attempt(alone, Layout(1, 1), [example] * size).items_per_second
+            rate = model.graphs.attempt(alone, Layout(1, 1), [example] * size).items_per_second
             seconds.setdefault(size, []).append(size / rate)
             trials += _attempts(model, sessions, [example] * size)
     curve = tuple((size, median(taken)) for size, taken in seconds.items())
@@ -81,7 +82,7 @@ def _attempts(
     model: ServedModel, sessions: dict[Layout, Session], items: Sequence[Arrays]
 ) -> Iterator[Trial]:
     for layout, session in sessions.items():
-        yield model.attempt(session, layout, items)
+        yield model.graphs.attempt(session, layout, items)
 
 
 def _table(profile: Profile) -> Iterator[str]:

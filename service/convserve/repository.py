@@ -442,7 +442,7 @@ class Repository:
         await self._settled.wait()
         async with self._measuring:
             with model.in_use:
-                await asyncio.to_thread(model.try_further)
+                await asyncio.to_thread(model.graphs.try_further)
             await model.measure(self._settings.measure_seconds, self._idle)
 
     def _idle(self) -> bool:

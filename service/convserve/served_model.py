@@ -1,13 +1,11 @@
 """One artifact in service: preprocess → batcher → session → postprocess."""
 
 import asyncio
-import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from threading import Lock, Timer
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -18,67 +16,27 @@ from convserve import postprocess, preprocess
 from convserve.artifact import BARE_GRAPH, Artifact, Manifest, bare_artifact, is_bare, load_artifact
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
-from convserve.engine.collate import split, stack
-from convserve.engine.cost import batch_sizes
+from convserve.engine.collate import shapes
 from convserve.engine.cpu import CpuBudget
 from convserve.engine.decoders import Decoders, JobQueue
-from convserve.engine.isolation import Stop
-from convserve.engine.layout import Choice, Layout, Trial, attempt, choose, layouts, medians
+from convserve.engine.layout import layouts
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
-from convserve.errors import CapacityError, InferenceFailed, InvalidArtifact, QueueFull
+from convserve.errors import InferenceFailed
+from convserve.graphs import MAPS, TARGET, Graphs
+from convserve.guards import Refusals, Users
 from convserve.measured import Measured
-from convserve.precision import FAILED, ONLY, Precision, Wanted, chosen, gain, told
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 from convserve.stamp import Stamp
 from convserve.telemetry import ModelMetrics, Telemetry, Trace
+from convserve.tuning import Pace, Tuner
 from convserve.verification import Inputs, Verdict, Verifier
 
-ROUNDS = 3  # of trials of each way to share the cores
-TARGET = "target"  # the explaining graph's input besides the predicting one's: which label
 OCCLUSION = "occlusion"  # the method that needs no graph of its own
-MAPS = "maps"  # no explanation of a label: what the convolutions answer to an input
-MEASUREMENTS = 5  # of each batch size, before any request
-POLL_SECONDS = 0.05  # how often to look whether the service is idle
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
-
-
-class Refusals:
-    """Blocks in which what is dropped is counted, and who meets a full queue told when to come."""
-
-    def __init__(self, metrics: ModelMetrics, backlog_seconds: Callable[[], float]) -> None:
-        self._metrics = metrics
-        self._backlog_seconds = backlog_seconds
-
-    def __enter__(self) -> None:
-        """Begin a block; there may be several at once."""
-
-    def __exit__(self, kind: object, refusal: BaseException | None, traceback: object) -> None:
-        """Count what was refused."""
-        if isinstance(refusal, CapacityError):
-            self._metrics.dropped(refusal.code)
-            if isinstance(refusal, QueueFull):
-                raise QueueFull(refusal.detail, self._backlog_seconds()) from None
-
-
-class Users:
-    """Blocks before whose end a model does not `retire`; `count` are open."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> None:
-        """Begin a block; there may be several at once."""
-        self.count += 1
-
-    def __exit__(self, *error: object) -> None:
-        """End it."""
-        self.count -= 1
 
 
 class ServedModel:
@@ -108,21 +66,15 @@ class ServedModel:
         self._preprocess = preprocess.build(manifest, settings)
         self._postprocess = postprocess.build(manifest)
         self.measured = Measured(settings.cache, _digests(manifest), self.max_batch_size, budget)
-        self.cost, layout = self.measured.cost, self.measured.choice.layout
-        self._precision: Wanted = settings.precision
-        self._stamp = partial(Stamp, artifact.manifest, layout.threads, settings)
-        self.precision = ONLY
+        self.cost = self.measured.cost
+        self._stamp = partial(Stamp, manifest, self.measured.choice.layout.threads, settings)
+        self.graphs = Graphs(artifact, settings, self.measured, self.example)
         self._layouts = layouts(budget.executors)
-        self._session = Session(artifact.graph, layout.threads)
-        self._further: dict[str, Session] = {}
-        self._opening = Lock()
-        self._told: tuple[str, ...] | None = None
-        self._run_seconds = settings.run_seconds
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
         self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
         self._batcher = Batcher[Arrays, Arrays](
-            self._run,
+            self.graphs.run,
             name=self.id,
             cost=self.cost,
             new_stop=new_stop,
@@ -158,14 +110,7 @@ class ServedModel:
         """Return how its answers can be explained; call it while it is `in_use`."""
         if self.modality not in ("image", "text") or not self.labels:
             return ()
-        if self._told is None:
-            await asyncio.to_thread(self.try_further)
-        return (OCCLUSION, *(self._told or ()))
-
-    @property
-    def graph(self) -> Path:
-        """The file that answers."""
-        return self._session.path
+        return (OCCLUSION, *await self.graphs.methods())
 
     def verify(self, *, trusting: bool = False) -> Verdict:
         """Reproduce the goldens, decide which graph answers, and warm up; blocks.
@@ -173,31 +118,21 @@ class ServedModel:
         Who is `trusting` relies on what an earlier start has proved. Raises InvalidArtifact.
         """
         prover = self._prover(trusting=trusting)
-        verdict = prover("predict", self._session).verify()
-        self._decide(prover)
-        prover("predict", self._session).warm_up(self.max_batch_size)
-        self.metrics.in_service(self.artifact.manifest.graphs.predict.sha256, self.precision.graph)
+        verdict = prover("predict", self.graphs.answering).verify()
+        self.graphs.decide(lambda session: prover("int8", session).verify())
+        self._batcher.resize(self.measured.choice.layout.executors)
+        prover("predict", self.graphs.answering).warm_up(self.max_batch_size)
+        self.metrics.in_service(
+            self.artifact.manifest.graphs.predict.sha256, self.graphs.precision.graph
+        )
         return verdict
-
-    def try_further(self) -> None:
-        """Try the graphs that say more than its answer, unless that was done; blocks.
-
-        They take more memory than the one that answers: who asks for them first opens them anew.
-        """
-        with self._opening:
-            if self._told is not None:
-                return
-            explainer = self._tried("explain", {TARGET: np.array(0)})
-            maps = self._tried("features", {})
-            outputs = explainer.outputs if explainer else ()
-            self._told = (*(output.name for output in outputs), *((MAPS,) if maps else ()))
 
     def _prover(self, *, trusting: bool) -> Callable[[str, Session], Verifier]:
         """Return what gives the verifier of a graph by its role; all share the inputs."""
         inputs, manifest = Inputs(self.artifact, self._preprocess), self.artifact.manifest
 
         def verifier(role: str, session: Session) -> Verifier:
-            run = partial(self._run_alone, session=session)
+            run = partial(self.graphs.run_alone, session=session)
             stamp = self._stamp(role) if trusting else None
             quantized = manifest.graphs.int8 if role == "int8" else None
             tolerance = quantized.tolerance if quantized else None
@@ -206,94 +141,6 @@ class ServedModel:
             )
 
         return verifier
-
-    def _decide(self, prover: Callable[[str, Session], Verifier]) -> None:
-        """Let the graph of integers answer if it is right and worth it here, or as it was told."""
-        integers = None if self._precision == "float" else self._integers(prover)
-        self.precision = self._chosen(integers)
-        if integers is not None:
-            answers = self.precision.graph == "int8"
-            self._session, other = (
-                (integers, self._session) if answers else (self._session, integers)
-            )
-            other.close()
-        if self.artifact.manifest.graphs.int8 is not None:
-            logger.info("%s %s", self.id, self.precision)
-        self._begin()
-
-    def _chosen(self, integers: Session | None) -> Precision:
-        if self.artifact.manifest.graphs.int8 is None:
-            return ONLY
-        if self._precision == "float":
-            return told("float")
-        if integers is None:
-            return FAILED
-        if self._precision == "int8":
-            return told("int8")
-        return chosen(self.artifact.manifest, self._gain(integers))
-
-    def _begin(self) -> None:
-        """Take up what is known of the graph that answers, which may not be the last one's."""
-        threads = self.measured.choice.layout.threads
-        self.measured.begin(self.precision.graph)
-        layout = self.measured.choice.layout
-        self._batcher.resize(layout.executors)
-        if layout.threads != threads:
-            self._session = Session(self.graph, layout.threads)
-
-    def _integers(self, prover: Callable[[str, Session], Verifier]) -> Session | None:
-        """Open the graph of integers and prove it; None if there is none, or it is not right."""
-        return self._beside("int8", lambda session: prover("int8", session).verify())
-
-    def _gain(self, integers: Session) -> float:
-        """How many times less processor time integers take for one input, measured once."""
-        if self.measured.gain is None:
-            items = [self.example() or {}]
-            runs = (
-                partial(self._run_alone, items, session) for session in (self._session, integers)
-            )
-            self.measured.gain = gain(*runs)
-        return self.measured.gain
-
-    def _tried(self, role: str, further: Arrays) -> Session | None:
-        """Open and try a graph that says more than the one that predicts."""
-
-        def attempt(session: Session) -> None:
-            self._run_alone([(self.example() or {}) | further] * 2, session)
-
-        return self._beside(role, attempt)
-
-    def _beside(self, role: str, prove: Callable[[Session], object]) -> Session | None:
-        """Open and prove a graph beside the one that predicts.
-
-        One that fails is none, and the log says why.
-        """
-        try:
-            session = self._opened(role)
-            if session is not None:
-                prove(session)
-        except Exception as error:
-            logger.warning("%s goes without its graph %r: %s", self.artifact.path, role, error)
-            return None
-        return session
-
-    def _opened(self, role: str) -> Session | None:
-        path = self.artifact.beside(role)
-        return Session(path, self.measured.choice.layout.threads) if path else None
-
-    async def _need(self, role: str) -> None:
-        """Have the graph of `role` open, which was tried before."""
-        if role not in self._further:
-            await asyncio.to_thread(self._open_further, role)
-
-    def _open_further(self, role: str) -> None:
-        with self._opening:
-            try:
-                if role not in self._further and (session := self._opened(role)):
-                    self._further[role] = session
-            except InvalidArtifact as error:  # it was good when it was tried
-                logger.error("%s", error)
-                raise InferenceFailed(f"the graph {role!r} cannot be opened any more") from None
 
     async def measure(self, seconds: float, idle: Callable[[], bool]) -> None:
         """Learn how its runs share the cores best and what they cost, unless that is known.
@@ -305,11 +152,13 @@ class ServedModel:
             example = await asyncio.to_thread(self.example)
             if example is None:
                 return
-            pace = _Pace(perf_counter() + seconds, idle)
+            pace = Pace(perf_counter() + seconds, idle)
+            tuner = Tuner(self.graphs, example, self.max_batch_size, pace)
             if len(self._layouts) > 1 and not self.measured.choice.trials:
-                await self._choose(example, pace)
+                await tuner.choose(self._layouts)
+                self._batcher.resize(self.measured.choice.layout.executors)
             if not self.measured.recalled:
-                await self._learn(example, pace)
+                await tuner.learn()
             await asyncio.to_thread(self.measured.keep)
             await asyncio.to_thread(return_heap)
 
@@ -320,41 +169,6 @@ class ServedModel:
             return None
         data = (self.artifact.path / goldens[0].input).read_bytes()
         return self._preprocess.peek(data).finish().inputs
-
-    def attempt(self, session: Session, layout: Layout, items: Sequence[Arrays]) -> Trial:
-        """Measure how many items per second a layout's `session` finishes; blocks."""
-        return attempt(lambda: self._run_alone(items, session), layout, len(items))
-
-    async def _choose(self, example: Arrays, pace: "_Pace") -> None:
-        wide = await asyncio.to_thread(Session, self.graph, self._layouts[1].threads)
-        sessions = dict(zip(self._layouts, (self._session, wide), strict=True))
-        trials: list[Trial] = []
-        for _ in range(ROUNDS):
-            for size in sorted({1, self.max_batch_size}):
-                for layout, session in sessions.items():
-                    if not await pace.turn():
-                        break
-                    items = [example] * size
-                    trials.append(await asyncio.to_thread(self.attempt, session, layout, items))
-        whole = len(trials) - len(trials) % len(sessions)
-        if whole:
-            self._lay_out(choose(medians(trials[:whole])), sessions)
-
-    def _lay_out(self, choice: Choice, sessions: Mapping[Layout, Session]) -> None:
-        self.measured.choice = choice
-        if self._session is not sessions[choice.layout]:
-            self._session = sessions[choice.layout]
-            self._batcher.resize(choice.layout.executors)
-            self.cost.forget()
-        logger.info("%s runs %s (%s)", self.id, choice.layout, choice.reason)
-
-    async def _learn(self, example: Arrays, pace: "_Pace") -> None:
-        # From the largest to the single run, which gives the others' memory back.
-        for size in batch_sizes(self.max_batch_size)[::-1] * MEASUREMENTS:
-            if not await pace.turn():
-                return
-            taken = await asyncio.to_thread(self._time, [example] * size)
-            self.cost.learn(_key(example), size, taken)
 
     def admit(self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0) -> None:
         """Raise what `infer` would refuse now, before anything is read or decoded for it.
@@ -420,7 +234,7 @@ class ServedModel:
     ) -> Arrays:
         """Return the graph's outputs for one input, neither with a batch axis; see `infer`."""
         answer = await self._batcher.submit(
-            inputs, key=_key(inputs), deadline=deadline, priority=priority
+            inputs, key=shapes(inputs), deadline=deadline, priority=priority
         )
         self.metrics.queue_seconds.observe(answer.queue_seconds)
         trace.span("queue", answer.queue_seconds)
@@ -435,7 +249,7 @@ class ServedModel:
 
         For each place [H, W], or each value [H, W, channels], of the input; at low priority.
         """
-        await self._need("explain")
+        await self.graphs.need("explain")
         asked = inputs | {TARGET: np.array(target)}
         outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
         if not np.isfinite(outputs[method]).all():
@@ -446,7 +260,7 @@ class ServedModel:
         self, inputs: Arrays, trace: Trace, *, deadline: float = math.inf
     ) -> list[NDArray[Any]]:
         """Return what each convolution answers, [channels, H, W], in order; at low priority."""
-        await self._need("features")
+        await self.graphs.need("features")
         asked = inputs | {MAPS: np.empty(0)}  # in no batch with what has a target
         outputs = await self.outputs(asked, trace, deadline=deadline, priority=Priority.LOW)
         return list(outputs.values())
@@ -458,19 +272,18 @@ class ServedModel:
     async def retire(self) -> None:
         """Go out of service when nobody uses it any more, and give its memory back."""
         self.retired = True
-        while self.in_use.count:  # noqa: ASYNC110 - it is nobody's business to tell
-            await asyncio.sleep(POLL_SECONDS)
+        await self.in_use.gone()
         await self.close()
-        self.metrics.unloaded(self.artifact.manifest.graphs.predict.sha256, self.precision.graph)
+        self.metrics.unloaded(
+            self.artifact.manifest.graphs.predict.sha256, self.graphs.precision.graph
+        )
         await asyncio.to_thread(return_heap)
 
     async def close(self) -> None:
         """Refuse the new, finish the accepted, and let the threads and the graph go."""
         await self._batcher.drain()
         await self._batcher.close()
-        self._session.close()
-        for session in self._further.values():
-            session.close()
+        self.graphs.close()
         await asyncio.to_thread(self.measured.keep)
 
     async def _prepare(self, data: bytes, hold: Hold, deadline: float) -> Prepared:
@@ -494,64 +307,10 @@ class ServedModel:
             self.metrics.cancelled("preprocess")
             raise
 
-    def _run(
-        self, items: Sequence[Arrays], stop: Stop, session: Session | None = None
-    ) -> list[Arrays]:
-        rows = stack(items)
-        session = session or self._graph_for(rows)
-        return split(session.run(rows, stop), len(items))
-
-    def _graph_for(self, rows: dict[str, NDArray[Any]]) -> Session:
-        if "explain" in self._further and TARGET in rows:
-            return self._further["explain"]
-        if "features" in self._further and rows.pop(MAPS, None) is not None:
-            return self._further["features"]
-        return self._session
-
-    def _run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:
-        """Run outside the batcher, but no longer than a batch may."""
-        stop = new_stop()
-        timer = Timer(self._run_seconds, setattr, (stop, "terminate", True))
-        timer.start()
-        try:
-            return self._run(items, stop, session)
-        except Exception:
-            if stop.terminate:
-                raise TimeoutError(f"a run did not end in {self._run_seconds:g} s") from None
-            raise
-        finally:
-            timer.cancel()
-
-    def _time(self, items: Sequence[Arrays]) -> float:
-        started = perf_counter()
-        self._run_alone(items)
-        return perf_counter() - started
-
 
 def _finish(pending: Pending, hold: Hold) -> Prepared:
     with hold.during(pending.unpacked):
         return pending.finish()
-
-
-def _key(inputs: Arrays) -> Hashable:
-    """Return what inputs have in common that may share a batch: their shapes."""
-    return tuple(array.shape for array in inputs.values())
-
-
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    """Until `end`, a turn comes whenever the service is idle."""
-
-    end: float
-    idle: Callable[[], bool]
-
-    async def turn(self) -> bool:
-        """Wait for a turn; False if there is none any more."""
-        while perf_counter() < self.end:
-            if self.idle():
-                return True
-            await asyncio.sleep(POLL_SECONDS)
-        return False
 
 
 def _digests(manifest: Manifest) -> list[str]:

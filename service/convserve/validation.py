@@ -34,11 +34,11 @@ def _report(settings: Settings, path: Path) -> bool:
     budget = cpu_budget(settings.cores)
     try:
         model, verdict = open_model(path, settings, budget, Decoders(1), Telemetry())
-        model.try_further()
+        model.graphs.try_further()
     except InvalidArtifact as error:
         print(f"FAIL  {path}: {error.detail}\n      remedy: {error.remedy}")
         return False
     print(f"ok    {path}: {verdict.goldens} goldens, largest difference {verdict.worst:.2g}")
-    if model.precision != ONLY:
-        print(f"      {model.precision}")
+    if model.graphs.precision != ONLY:
+        print(f"      {model.graphs.precision}")
     return True

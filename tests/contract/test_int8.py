@@ -21,8 +21,8 @@ QUANTIZED = sorted(path.parent for path in STORE.glob(f"*/*/{quantize.FILE}"))
 def test_it_reproduces_the_goldens(path: Path, tmp_path: Path) -> None:
     settings = Settings(precision="int8", cache=tmp_path)
     model, _ = open_model(path, settings, cpu_budget(1), Decoders(1), Telemetry())
-    assert model.precision.graph == "int8"
-    assert model.graph == path / quantize.FILE
+    assert model.graphs.precision.graph == "int8"
+    assert model.graphs.answering.path == path / quantize.FILE
 
 
 @pytest.mark.parametrize("path", QUANTIZED, ids=lambda path: str(path.parent.name))

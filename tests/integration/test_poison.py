@@ -65,10 +65,10 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 async def gate(app: FastAPI) -> AsyncIterator[Gate]:
     model: ServedModel = await app.state.repository.get(TEXT)
-    gate = Gate(model._session)
-    model._session = gate  # type: ignore[assignment]
+    gate = Gate(model.graphs.answering)
+    model.graphs.answering = gate  # type: ignore[assignment]
     yield gate
-    model._session = gate.session
+    model.graphs.answering = gate.session
 
 
 async def ask(client: httpx.AsyncClient, text: str) -> httpx.Response:

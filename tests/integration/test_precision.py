@@ -138,7 +138,7 @@ async def test_what_was_measured_is_kept_and_belongs_to_the_graph_that_answered(
         return known
 
     assert await curves() == []
-    monkeypatch.setattr("convserve.served_model.gain", lambda *_: 1 / 0)  # not measured again
+    monkeypatch.setattr("convserve.graphs.gain", lambda *_: 1 / 0)  # not measured again
     assert len(await curves()) == 1
     assert await curves(precision="float") == []  # it costs something else
     assert len(await curves(precision="float")) == 1

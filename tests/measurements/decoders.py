@@ -132,7 +132,7 @@ def answers() -> None:
                 for decode in (whole, scaled):
                     ours.decode = decode
                     inputs = model._preprocess.peek(file).finish().inputs
-                    rows.append(np.array(model.row(model._run_alone([inputs])[0])))
+                    rows.append(np.array(model.row(model.graphs.run_alone([inputs])[0])))
                 alike += int(rows[0].argmax() == rows[1].argmax())
                 worst, photos = max(worst, float(np.abs(rows[0] - rows[1]).max())), photos + 1
         print(f"{alike} of {photos} alike, largest difference of a probability {worst:.4f}")

@@ -38,7 +38,7 @@ PARTS = {
     "repository.Repository._first_look": "looking through the store",
     "verification.Inputs.of": "goldens prepared",
     "verification.Verifier.verify": "goldens run",
-    "served_model.ServedModel._gain": "float and int8 timed",
+    "graphs.Graphs._gain": "float and int8 timed",
     "verification.Verifier.warm_up": "warm-up",
 }
 SETTLED, POLL = 6, 0.5  # polls of equal memory that are rest, and the seconds between two

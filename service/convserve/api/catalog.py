@@ -24,7 +24,7 @@ async def card(request: Request) -> Response:
     latest = repository.find(name, None)
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
     facts = {"cost": _cost(latest), "execution": _execution(latest), "manifest": manifest}
-    facts["precision"] = asdict(latest.model.precision) if latest.model else None
+    facts["precision"] = asdict(latest.model.graphs.precision) if latest.model else None
     return _json({**await _model(repository, name), **facts})
 
 

@@ -25,9 +25,10 @@ from convserve.engine.memory import Hold
 from convserve.engine.waiting import Priority
 from convserve.errors import CallerError, InvalidInput, UnsupportedMedia
 from convserve.explanation import Span
+from convserve.graphs import MAPS
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
-from convserve.served_model import MAPS, OCCLUSION, ServedModel
+from convserve.served_model import OCCLUSION, ServedModel
 from convserve.settings import Settings, suggestion
 from convserve.telemetry import Trace
 

@@ -1,10 +1,15 @@
 """Single items to one batch, and one batch back to single items."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from convserve.engine import Arrays
+
+
+def shapes(item: Arrays) -> Hashable:
+    """Return what items have in common that may share a batch."""
+    return tuple(array.shape for array in item.values())
 
 
 def stack(items: Sequence[Arrays]) -> Arrays:

@@ -19,6 +19,7 @@ from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry, Trace
+from convserve.tuning import Tuner
 from tests.artifacts import (
     IMAGE,
     IMAGE_LABELS,
@@ -198,10 +199,10 @@ async def test_closing_does_not_wait_for_the_measuring(
 async def test_a_measurement_that_fails_is_logged_and_harms_nobody(
     pristine_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(model: ServedModel, items: object) -> float:
+    def broken(tuner: Tuner, items: object) -> float:
         raise OSError("the golden is gone")
 
-    monkeypatch.setattr(ServedModel, "_time", broken)
+    monkeypatch.setattr(Tuner, "_time", broken)
     async with opened(pristine_store) as repository:
         while "the golden is gone" not in caplog.text:
             await asyncio.to_thread(bool)
@@ -293,7 +294,7 @@ async def test_who_uses_a_model_that_is_unloaded_may_finish(store: Path, memory:
             answer = await first.infer(prepared, trace, top_k=None)
             assert answer["label"]
         assert (await second).version == "2"
-        assert not hasattr(first._session, "_session")  # the graph is gone
+        assert not hasattr(first.graphs.answering, "_session")  # the graph is gone
 
 
 async def test_users_of_all_models_at_once_are_all_served(store: Path, memory: Memory) -> None:
@@ -399,7 +400,7 @@ async def test_the_faster_way_to_share_the_cores_is_chosen_told_and_kept(
         run()
         return Trial(layout, size, size * (100.0 if layout == wins else 50.0))
 
-    monkeypatch.setattr("convserve.served_model.attempt", attempt)
+    monkeypatch.setattr("convserve.graphs.attempt", attempt)
     async with two_cores(pristine_store) as model:
         assert model.measured.choice == Choice(Layout(2, 1), "not measured yet")
         before = await answers(model)
@@ -414,7 +415,7 @@ async def test_the_faster_way_to_share_the_cores_is_chosen_told_and_kept(
         assert model.measured.choice.layout == wins
         assert model._batcher._executors == wins.executors
         assert await answers(model) == before
-        monkeypatch.delattr("convserve.served_model.attempt")  # nothing is measured again
+        monkeypatch.delattr("convserve.graphs.attempt")  # nothing is measured again
         await model.measure(60, lambda: True)
 
 
