@@ -6,13 +6,15 @@ one run: bare ONNX Runtime with its best batch size, side by side on one thread 
 limit), then closed loops of 1, 16, 64 and 256 users against convserve by several routes, against a
 null net behind convserve, and, for pictures, against the peers. All run the graph of floats; where
 the artifact has one of 8-bit integers, convserve with that is one server more. All decode the same
-file, the limit none. CPU is counted over all of a server's processes.
+file, the limit none. CPU is counted over all of a server's processes, and while one is measured the
+others are stopped.
 """
 
 import base64
 import json
 import math
 import shutil
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -117,12 +119,15 @@ def measure(
             for name in peers:
                 server = stack.enter_context(peer(name, newest, threads=1, workers=2))
                 asked[name] = server, forms(sample, facts)[PEERS[name].body]
+        for server in {server.pid: server for server, _ in asked.values()}.values():
+            server.signal(signal.SIGSTOP)
         for _ in range(rounds):
             limits.append(bare.limit(SIZES, load.seconds) | {"decode": decoding(sample, facts)})
             for users in loads:
                 enough = max(load.seconds, TURNS * users / limits[0]["rate"])
                 for name, (server, what) in asked.items():
-                    step = replace(load, seconds=enough).loop(server, what, users)
+                    with server.alone():
+                        step = replace(load, seconds=enough).loop(server, what, users)
                     steps[name, users].append(step)
     limit = {name: median(one[name] for one in limits) for name in limits[0]}
     return {
@@ -212,9 +217,9 @@ def tables(record: Figures) -> Iterator[str]:
     """Yield how it was measured, and for each model the limit, all servers, and us beside peers."""
     yield (
         f"`python -m loadtests.bench`, {record['date']}, {record['machine']}; medians of "
-        f"{record['rounds']} rounds of {record['seconds']:g} s that took turns. The limit is bare "
-        "ONNX Runtime on floats, one thread per core, its best batch size. The generator (C) has "
-        "the same cores."
+        f"{record['rounds']} rounds of {record['seconds']:g} s that took turns, one server awake "
+        "at a time. The limit is bare ONNX Runtime on floats, one thread per core, its best batch "
+        "size. The generator (C) has the same cores."
     )
     for measured in record["models"]:
         limit = measured["limit"]
