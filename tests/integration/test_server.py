@@ -20,6 +20,7 @@ from tests.integration.conftest import command
 
 AT_TEXT = f"/v1/models/{TEXT}/predict"
 SLOW_REQUEST = {"instances": [SLOW * LENGTH] * 4}
+PATIENT = {"X-Request-Timeout-Ms": "60000"}
 
 
 @pytest.fixture
@@ -44,13 +45,13 @@ def test_what_was_accepted_is_answered_and_the_end_is_clean(
 ) -> None:
     client = own_server.client
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(client.post, AT_TEXT, json=SLOW_REQUEST)
+        running = pool.submit(client.post, AT_TEXT, json=SLOW_REQUEST, headers=PATIENT)
         wait_for_metric(client, r"convserve_queue_depth\{.*\} 3\.0")
         own_server.process.send_signal(sent)
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["code"]) == (503, "draining")
         assert client.get("/livez").status_code == 200
-        assert client.post(AT_TEXT, json={"text": "a"}).status_code == 200
+        assert client.post(AT_TEXT, json={"text": "a"}, headers=PATIENT).status_code == 200
         assert running.result().status_code == 200
     assert own_server.process.wait(timeout=30) == 0
     with pytest.raises(httpx.ConnectError):
