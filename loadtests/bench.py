@@ -6,21 +6,21 @@ one run: bare ONNX Runtime with its best batch size, side by side on one thread 
 limit), then closed loops of 1, 16, 64 and 256 users against convserve by several routes, against a
 null net behind convserve, and, for pictures, against the peers. All run the graph of floats; where
 the artifact has one of 8-bit integers, convserve with that is one server more. All decode the same
-file, the limit none. CPU is counted over all of a server's processes, and while one is measured the
-others are stopped.
+file, the limit none. CPU is counted over all of a server's processes. Each server is started for
+its turn and runs alone: what others do while nobody asks them takes half of what one could answer.
 """
 
 import base64
 import json
 import math
 import shutil
-import signal
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import thread_time
@@ -46,6 +46,7 @@ from loadtests.table import markdown
 
 USERS = [1, 16, 64, 256]
 TURNS = 4  # each user has as many in a step, at least, if the server is as quick as the limit
+WARMING, WARMERS = 0.3, 16  # seconds, users
 DECODINGS = 20
 SIZES = (1, 8, 32)
 OURS, NULL, INT8 = "convserve", "null net", "convserve, int8"
@@ -62,6 +63,14 @@ FORM = (
     b"Content-Type: application/octet-stream\r\n\r\n%b\r\n--form--\r\n"
 )
 FORM_TYPE = "multipart/form-data; boundary=form"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to be started, and by the table's names what it is asked, and where."""
+
+    start: Callable[[], AbstractContextManager[Server]]
+    asked: Mapping[str, tuple[str, Sample]]
 
 
 def main() -> int:
@@ -103,31 +112,16 @@ def measure(
     facts = json.loads((newest / "manifest.json").read_text())
     limits: list[Figures] = []
     steps: dict[tuple[str, int], list[Figures]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    bare = Bare(newest / facts["graphs"]["predict"]["file"], prepared(sample, facts))
+    with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         shutil.copytree(newest, store / artifact.name / newest.name)
-        empty = replace(sample, model=null(newest, store))
-        (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
-        ours = stack.enter_context(convserve(store))
-        bare = Bare(newest / facts["graphs"]["predict"]["file"], prepared(ours, sample, facts))
-        asked = routes(ours, sample, facts)
-        asked |= {NULL: (ours, empty), NULL_FORM: (ours, as_form(empty))}
-        if "int8" in facts["graphs"]:
-            quick = stack.enter_context(convserve(store, {"CONVSERVE_PRECISION": "int8"}))
-            asked[INT8] = quick, sample
-        if facts["preprocess"]["modality"] == "image":
-            for name in peers:
-                server = stack.enter_context(peer(name, newest, threads=1, workers=2))
-                asked[name] = server, forms(sample, facts)[PEERS[name].body]
-        for server in {server.pid: server for server, _ in asked.values()}.values():
-            server.signal(signal.SIGSTOP)
+        field = [*ours(store, newest, sample, facts), *theirs(peers, newest, sample, facts)]
         for _ in range(rounds):
             limits.append(bare.limit(SIZES, load.seconds) | {"decode": decoding(sample, facts)})
-            for users in loads:
-                enough = max(load.seconds, TURNS * users / limits[0]["rate"])
-                for name, (server, what) in asked.items():
-                    with server.alone():
-                        step = replace(load, seconds=enough).loop(server, what, users)
+            seconds = {n: max(load.seconds, TURNS * n / limits[0]["rate"]) for n in loads}
+            for contender in field:
+                for name, users, step in turn(contender, load, seconds):
                     steps[name, users].append(step)
     limit = {name: median(one[name] for one in limits) for name in limits[0]}
     return {
@@ -140,7 +134,49 @@ def measure(
     }
 
 
-def prepared(server: Server, sample: Sample, facts: Figures) -> dict[str, NDArray[Any]]:
+def turn(
+    contender: Contender, load: Generator, seconds: Mapping[int, float]
+) -> Iterator[tuple[str, int, Figures]]:
+    """Start a server and yield what it did, by question and by users for so many seconds each."""
+    with contender.start() as started:
+        for path, sample in contender.asked.values():
+            replace(load, seconds=WARMING).loop(replace(started, path=path), sample, WARMERS)
+        for users, enough in seconds.items():
+            for name, (path, sample) in contender.asked.items():
+                server = replace(started, path=path)
+                yield name, users, replace(load, seconds=enough).loop(server, sample, users)
+
+
+def ours(store: Path, newest: Path, sample: Sample, facts: Figures) -> Iterator[Contender]:
+    """Yield convserve by its routes, beside a null net, and with the graph of integers."""
+    empty = replace(sample, model=null(newest, store))
+    (store / "store.json").write_text(json.dumps({"default": [sample.model, empty.model]}))
+    asked = forms(sample, facts)
+    routes = {
+        OURS: (Server.path, asked["raw"]),
+        FORM_ROUTE: (Server.path, asked["form"]),
+        TENSOR_ROUTE: ("/v2/models/{model}/infer", asked["v2"]),
+        NULL: (Server.path, empty),
+        NULL_FORM: (Server.path, as_form(empty)),
+    }
+    yield Contender(partial(convserve, store), routes)
+    if "int8" in facts["graphs"]:
+        integers = {"CONVSERVE_PRECISION": "int8"}
+        yield Contender(partial(convserve, store, integers), {INT8: (Server.path, sample)})
+
+
+def theirs(
+    peers: Iterable[str], newest: Path, sample: Sample, facts: Figures
+) -> Iterator[Contender]:
+    """Yield the peers, which take pictures only."""
+    if facts["preprocess"]["modality"] == "image":
+        for name in peers:
+            start = partial(peer, name, newest, threads=1, workers=2)
+            question = forms(sample, facts)[PEERS[name].body]
+            yield Contender(start, {name: (PEERS[name].path, question)})
+
+
+def prepared(sample: Sample, facts: Figures) -> dict[str, NDArray[Any]]:
     """Return the sample as the graph's input, without a batch axis."""
     (entrance,) = facts["inputs"]
     if facts["preprocess"]["modality"] == "image":
@@ -159,16 +195,6 @@ def decoding(sample: Sample, facts: Figures) -> float:
         decode(sample.body, facts["inputs"][0]["shape"][1])
         taken.append(1e6 * (thread_time() - before))
     return median(taken)
-
-
-def routes(server: Server, sample: Sample, facts: Figures) -> dict[str, tuple[Server, Sample]]:
-    """Return the same question in several forms: raw, in a form, and by the v2 protocol."""
-    asked = forms(sample, facts)
-    return {
-        OURS: (server, asked["raw"]),
-        FORM_ROUTE: (server, asked["form"]),
-        TENSOR_ROUTE: (replace(server, path="/v2/models/{model}/infer"), asked["v2"]),
-    }
 
 
 def forms(sample: Sample, facts: Figures) -> dict[str, Sample]:
@@ -217,9 +243,9 @@ def tables(record: Figures) -> Iterator[str]:
     """Yield how it was measured, and for each model the limit, all servers, and us beside peers."""
     yield (
         f"`python -m loadtests.bench`, {record['date']}, {record['machine']}; medians of "
-        f"{record['rounds']} rounds of {record['seconds']:g} s that took turns, one server awake "
-        "at a time. The limit is bare ONNX Runtime on floats, one thread per core, its best batch "
-        "size. The generator (C) has the same cores."
+        f"{record['rounds']} rounds of {record['seconds']:g} s that took turns, each server alone. "
+        "The limit is bare ONNX Runtime on floats, one thread per core, its best batch size. The "
+        "generator (C) has the same cores."
     )
     for measured in record["models"]:
         limit = measured["limit"]

@@ -23,7 +23,8 @@ def conditions(asked: Namespace) -> dict[str, Any]:
     """Return when, where and how often was measured."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"Python {platform.python_version()}",
         "rounds": asked.rounds,
         "seconds": asked.seconds,
     }

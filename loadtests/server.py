@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 TICKS = os.sysconf("SC_CLK_TCK")
-CATCHING_UP = 0.5  # seconds, for timers that rang while a server was stopped
 ENVIRONMENTS = Path(".venv").absolute()
 
 
@@ -65,26 +64,6 @@ class Server:
     def cpu_seconds(self) -> float:
         """Return user and system time that all its processes used so far."""
         return sum(_cpu_seconds(pid) for pid in _family(self.pid))
-
-    def signal(self, number: int) -> None:
-        """Send a signal to all its processes."""
-        for pid in _family(self.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let it run until the block ends: it was stopped before, as all that are measured are.
-
-        Servers that nobody asks have things to do, too: five of them take half of what a sixth
-        could answer.
-        """
-        self.signal(signal.SIGCONT)
-        time.sleep(CATCHING_UP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGSTOP)
 
     def get(self, path: str) -> bytes:
         """Return the body at `path`; raises `OSError` if there is none."""
@@ -158,7 +137,6 @@ def _process(
             yield server
         finally:
             family = _family(process.pid)
-            server.signal(signal.SIGCONT)
             process.terminate()
             process.wait()
             for pid in family[1:]:  # what did not end with its parent
