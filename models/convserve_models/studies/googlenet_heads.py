@@ -7,7 +7,7 @@ from dataclasses import replace
 from convserve_models.recipes.googlenet_cifar10 import RECIPE
 from convserve_models.studies import Member, Study
 
-EPOCHS = 3
+EPOCHS = 1
 HEADS = ("inception.4a", "inception.4d")
 
 

@@ -131,13 +131,19 @@ def _plot(study: Study, found: Sequence[Result]) -> Figure:
             axes.errorbar(costs, rates, errors, fmt="o", capsize=3, label=group)
             for one, place in zip(mine, zip(costs, rates, strict=True), strict=True):
                 axes.annotate(f" {one.member.name}", place, fontsize=7)
-    for axes, label in zip(panels, COSTS, strict=True):
-        axes.set(xlabel=label)
-        axes.margins(x=0.25)  # for the names
+    for axes, (label, cost) in zip(panels, COSTS.items(), strict=True):
+        axes.set(xlabel=label, xlim=_span([cost(one) for one in found]))
     panels[0].set(ylabel=f"{WORDS[found[0].figure.name]} in %")
     panels[-1].legend()
     figure.suptitle(study.title)
     return figure
+
+
+def _span(costs: Sequence[float]) -> tuple[float, float]:
+    """Of the horizontal axis: with room for names, and costs that are as good as equal together."""
+    least, most = min(costs), max(costs)
+    room = max(0.25 * (most - least), 0.2 * most)
+    return least - room, most + room
 
 
 def _interval(one: Result) -> tuple[float, float]:
