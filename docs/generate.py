@@ -21,7 +21,7 @@ STORE = ROOT / "models" / "store"
 COSTS = ROOT / "tests" / "measurements" / "cost.json"
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 PROFILES = ROOT / "loadtests" / "records" / "2026-11-25_capacity"
-BENCH = ROOT / "loadtests" / "records" / "2026-11-29_bench" / "bench.json"
+BENCH = ROOT / "loadtests" / "records" / "2026-11-30_bench" / "bench.json"
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("api", "operations", "performance", "scale")),
