@@ -7,7 +7,7 @@ from dataclasses import replace
 from convserve_models.recipes.googlenet_cifar10 import RECIPE
 from convserve_models.studies import Member, Study
 
-EPOCHS = 1
+EPOCHS = 3
 HEADS = ("inception.4a", "inception.4d")
 
 
