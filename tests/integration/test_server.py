@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.artifacts import LENGTH, SLOW, TEXT
+from tests.artifacts import LENGTH, SLOW, TEXT, build_image, build_text, text_graph
 from tests.e2e.process import Server, await_ready, serving
 from tests.integration.conftest import command
 
@@ -69,6 +69,19 @@ def test_a_second_signal_ends_the_drain(pristine_store: Path, tmp_path: Path) ->
         assert server.client.get("/readyz").status_code == 503
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=30) == 0
+
+
+def test_the_end_is_clean_beside_a_run_that_does_not_end(tmp_path: Path) -> None:
+    store, log = tmp_path / "store", tmp_path / "log"
+    build_image(store)
+    build_text(store, graph=text_graph(rounds=0, side=6000))  # a product that takes seconds
+    limits = ["--run-seconds", "0.5", "--grace-seconds", "0.1", "--drain-seconds", "0"]
+    with serving(command(store, "--cores", "1", *limits), cwd=tmp_path, log=log) as server:
+        await_ready(server.client)
+        assert server.client.post(AT_TEXT, json={"text": SLOW}).status_code == 504
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0
+    assert "its executor is replaced" in log.read_text()
 
 
 def test_what_does_not_finish_in_time_is_told_so(pristine_store: Path, tmp_path: Path) -> None:
