@@ -294,13 +294,13 @@ def plot(record: Figures, path: Path) -> None:
     """Draw CPU per answer, and answers per second, over users."""
     models = record["models"]
     figure, axes = plt.subplots(
-        len(models), 2, figsize=(10, 4 * len(models)), layout="constrained", squeeze=False
+        len(models), 2, figsize=(12, 4 * len(models)), layout="constrained", squeeze=False
     )
     for (left, right), measured in zip(axes, models, strict=True):
         names = dict.fromkeys(step["server"] for step in measured["steps"])
-        for axis, what, label in (
-            (left, "cpu", "CPU µs per answer"),
-            (right, "rate", "answers per second"),
+        for axis, what, label, scale in (
+            (left, "cpu", "CPU µs per answer", "log"),
+            (right, "rate", "answers per second", "linear"),
         ):
             for name in [name for name in names if name not in (NULL, NULL_FORM)]:
                 steps = [step for step in measured["steps"] if step["server"] == name]
@@ -312,9 +312,10 @@ def plot(record: Figures, path: Path) -> None:
                 )
             axis.axhline(measured["limit"][what], color="0.5", linestyle=":", label="limit")
             axis.set(xlabel="users", ylabel=label, xscale="log", title=measured["model"])
-            axis.set_ylim(bottom=0)
+            axis.set_yscale(scale)
             axis.grid(color="0.9")
-        left.legend()
+        right.set_ylim(bottom=0)
+        right.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
