@@ -84,7 +84,7 @@ class TestGiantKernel:
     @pytest.fixture
     def limits(self) -> dict[str, float]:
         # Long enough to be in the product: a stop that comes earlier ends it.
-        return {"run_seconds": 0.5, "grace_seconds": 0.1}
+        return {"run_seconds": 1.0, "grace_seconds": 0.1}
 
     async def test_it_is_answered_and_reported_while_others_answer(
         self, client: httpx.AsyncClient
