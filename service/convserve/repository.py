@@ -116,8 +116,7 @@ class Repository:
         Who awaits nothing before `in_use` keeps it from being unloaded. Raises ModelNotFound, or
         ModelNotReady while a required one is loading, if it failed, or if there is no memory.
         """
-        entry = self.find(name, version if tag is None else self._tagged(name, tag))
-        entry.used = monotonic()
+        entry = self._use(name, version, tag)
         if entry.unloaded:
             raise ModelNotReady(f"{name} was unloaded; the operator may load it", MENDING_SECONDS)
         if entry.model is None:
@@ -133,11 +132,15 @@ class Repository:
     ) -> ServedModel | None:
         """Return the model that `get` would without waiting, None if it would wait or raise."""
         try:
-            entry = self.find(name, version if tag is None else self._tagged(name, tag))
+            entry = self._use(name, version, tag)
         except ModelNotFound:
             return None
-        entry.used = monotonic()
         return None if entry.unloaded or entry.fault else entry.model
+
+    def _use(self, name: str, version: str | None, tag: str | None) -> Entry:
+        entry = self.find(name, version if tag is None else self._tagged(name, tag))
+        entry.used = monotonic()
+        return entry
 
     def versions(self, name: str) -> list[Entry]:
         """Return all versions of a model, latest first; raises ModelNotFound."""

@@ -23,7 +23,6 @@ from convserve.api.routes import Endpoint
 from convserve.errors import CallerError, CapacityError
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
-from convserve.telemetry import REQUEST_ID
 
 Whole = tuple[int, list[tuple[bytes, bytes]], bytes]
 """An answer: status, headers, body."""
@@ -80,11 +79,9 @@ class Door:
         self._let_in[model] += 1
 
     def _refuse(self, request: Request, model: ServedModel, refusal: CapacityError) -> Whole:
-        trace = self._ledger.begin(request.scope)
-        trace.metrics = model.metrics
-        token = REQUEST_ID.set(trace.request_id)
-        response = problems.respond(request, refusal)
-        told = response.raw_headers + headers(trace)
-        self._ledger.report(request.scope, trace, response.status_code)
-        REQUEST_ID.reset(token)
+        with self._ledger.opened(request.scope) as trace:
+            trace.metrics = model.metrics
+            response = problems.respond(request, refusal)
+            told = response.raw_headers + headers(trace)
+            self._ledger.report(request.scope, trace, response.status_code)
         return response.status_code, told, bytes(response.body)

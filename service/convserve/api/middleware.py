@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,11 +28,16 @@ class Ledger:
         self._tracing = tracing
         self._new_trace = TimedTrace if tracing else Trace
 
-    def begin(self, scope: Scope) -> Trace:
-        """Return the trace of a new request, from now on its scope's too."""
+    @contextmanager
+    def opened(self, scope: Scope) -> Iterator[Trace]:
+        """Give the trace of a new request, its scope's too; what is logged bears its id."""
         trace = self._new_trace(request_id(header(scope, b"x-request-id")))
         scope["trace"] = trace
-        return trace
+        token = REQUEST_ID.set(trace.request_id)
+        try:
+            yield trace
+        finally:
+            REQUEST_ID.reset(token)
 
     def report(self, scope: Scope, trace: Trace, status: int) -> None:
         """Count and tell a request that was answered with `status`."""
@@ -72,14 +79,10 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        trace = self._ledger.begin(scope)
-        token = REQUEST_ID.set(trace.request_id)
-        try:
+        with self._ledger.opened(scope) as trace:
             reply = _Reply(send, trace)
             await self._answer(scope, receive, reply)
             self._ledger.report(scope, trace, reply.status)
-        finally:
-            REQUEST_ID.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
         try:
