@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -46,6 +47,7 @@ FORMATS = [
 ]
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 PIXEL = 4  # bytes that Pillow keeps for one
+Pixels = NDArray[np.uint8]  # [H,W,3]
 MAX_ASPECT = 100  # the longer side is resized in proportion: a line would become a wall
 
 
@@ -64,11 +66,14 @@ def decode(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, colours).convert("RGB")
 
 
+def fits(size: tuple[int, int], step: Resize | CenterCrop) -> bool:
+    """Tell whether a step leaves an image of this (width, height) as it is."""
+    return min(size) == step.shorter if isinstance(step, Resize) else size == step.size[::-1]
+
+
 def resize(image: Image.Image, step: Resize) -> Image.Image:
     """Return the image with its shorter side `shorter` pixels long, antialiased."""
     shorter = min(image.size)
-    if shorter == step.shorter:
-        return image
     size = image.width * step.shorter // shorter, image.height * step.shorter // shorter
     return image.resize(size, Image.Resampling[step.filter.upper()])
 
@@ -76,8 +81,6 @@ def resize(image: Image.Image, step: Resize) -> Image.Image:
 def center_crop(image: Image.Image, step: CenterCrop) -> Image.Image:
     """Return the middle; InvalidInput if the image is smaller than that."""
     height, width = step.size
-    if (width, height) == image.size:
-        return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     if left < 0 or top < 0:
         raise InvalidInput(
@@ -95,11 +98,15 @@ STEPS: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An image whose header was read: its size in pixels, and what decodes it."""
+    """An image whose header was read: its size in pixels, and what decodes it.
+
+    If it is a plain one, `plain` has the same pixels for less.
+    """
 
     width: int
     height: int
     decode: Callable[[], Image.Image]
+    plain: png.Plain | None = None
 
 
 class ImagePreprocess:
@@ -112,8 +119,8 @@ class ImagePreprocess:
                 "preprocess.steps of an image model must decode once, first",
                 'begin them with {"op": "decode"}',
             )
-        self._steps = steps[1:]
-        unknown = [step.op for step in self._steps if step.op not in STEPS]
+        self._steps = [step for step in steps[1:] if isinstance(step, Resize | CenterCrop)]
+        unknown = [step.op for step in steps[1:] if step not in self._steps]
         if unknown:
             raise InvalidArtifact(
                 f"preprocess.steps: {unknown[0]!r} does not work on images",
@@ -131,7 +138,7 @@ class ImagePreprocess:
         return Pending(
             large=max(pixels, len(data)) > SMALL,
             unpacked=pixels * PIXEL,
-            finish=partial(self._prepare, encoded.decode),
+            finish=partial(self._prepare, encoded),
         )
 
     def _check_size(self, width: int, height: int) -> None:
@@ -145,19 +152,35 @@ class ImagePreprocess:
                 f"one side may be at most {MAX_ASPECT} times the other"
             )
 
-    def _prepare(self, decode: Callable[[], Image.Image]) -> Prepared:
+    def _prepare(self, encoded: Encoded) -> Prepared:
+        pixels = self._unchanged(encoded)
+        if pixels is None:
+            pixels = self._changed(encoded)
+        self._check_shape(pixels.shape)
+        return Prepared({self._input.name: pixels}, {})
+
+    def _unchanged(self, encoded: Encoded) -> Pixels | None:
+        """Return the pixels of a plain file that no step changes; None for any other."""
+        size = encoded.width, encoded.height
+        if not encoded.plain or not all(fits(size, step) for step in self._steps):
+            return None
         try:
-            image = decode()
+            return encoded.plain.pixels()
+        except Exception:
+            return None
+
+    def _changed(self, encoded: Encoded) -> Pixels:
+        try:
+            image = encoded.decode()
             for step in self._steps:
-                image = STEPS[step.op](image, step)
+                if not fits(image.size, step):
+                    image = STEPS[step.op](image, step)
             pixels = np.frombuffer(image.tobytes(), np.uint8)
         except ConvserveError:
             raise
         except Exception as error:
             raise _fault(error) from error
-        shape = image.height, image.width, 3
-        self._check_shape(shape)
-        return Prepared({self._input.name: pixels.reshape(shape)}, {})
+        return pixels.reshape(image.height, image.width, 3)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self._input.shape[1:]
@@ -185,15 +208,17 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _opened(data: bytes) -> Encoded:
     if not data:
         raise InvalidInput("the image is empty: no bytes were sent")
-    if len(data) <= SMALL and (plain := png.read(data)):
-        otherwise = partial(_decode, data)
-        return Encoded(plain.width, plain.height, partial(plain.decode, otherwise))
+    if len(data) <= SMALL and (plain := png.read(data, SMALL)):
+        return Encoded(plain.width, plain.height, partial(_decode, data, plain), plain)
     image = _open(data)
     return Encoded(image.width, image.height, partial(decode, image))
 
 
-def _decode(data: bytes) -> Image.Image:
-    return decode(_open(data))
+def _decode(data: bytes, plain: png.Plain) -> Image.Image:
+    try:
+        return Image.fromarray(plain.pixels())
+    except Exception:  # damaged: Pillow knows what to say
+        return decode(_open(data))
 
 
 def _open(data: bytes) -> Image.Image:

@@ -60,8 +60,13 @@ def with_steps(manifest: Manifest, steps: list[dict[str, Any]], shape: list[int]
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims to be this large and has no pixels at all."""
+    return png_file(width, height, b"")
+
+
+def png_file(width: int, height: int, packed: bytes) -> bytes:
+    """A PNG of 8-bit RGB whose only IDAT chunk holds `packed`."""
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", size), (b"IDAT", b"")]
+    chunks = [(b"IHDR", size), (b"IDAT", packed), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
@@ -107,9 +112,9 @@ def plain_png(draw: st.DrawFn) -> bytes:
     return stream.getvalue()
 
 
-def by_pillow(data: bytes) -> Pixels | None:
+def by_pillow(data: bytes, steps: list[dict[str, Any]]) -> Pixels | None:
     try:
-        return reference.image(data, [{"op": "decode"}])
+        return reference.image(data, steps)
     except Exception:
         return None
 
@@ -121,36 +126,59 @@ def by_us(preprocess: ImagePreprocess, data: bytes) -> Pixels | None:
         return None
 
 
+@pytest.mark.parametrize("steps", [[], IMAGE_STEPS[1:]])
 @settings(max_examples=300, deadline=None)
 @given(data=plain_png(), change=st.none() | st.tuples(st.integers(0, 2**16), st.integers(1, 255)))
 def test_png_files_are_read_as_pillow_reads_them_or_not_at_all(
-    manifest: Manifest, data: bytes, change: tuple[int, int] | None
+    manifest: Manifest,
+    steps: list[dict[str, Any]],
+    data: bytes,
+    change: tuple[int, int] | None,
 ) -> None:
     if change:
         place, flips = change[0] % len(data), change[1]
         data = data[:place] + bytes([data[place] ^ flips]) + data[place + 1 :]
-    free = ImagePreprocess(with_steps(manifest, [{"op": "decode"}], FREE), Settings())
-    expected, found = by_pillow(data), by_us(free, data)
+    steps = [{"op": "decode"}, *steps]
+    free = ImagePreprocess(with_steps(manifest, steps, FREE), Settings())
+    expected, found = by_pillow(data, steps), by_us(free, data)
     if expected is None or found is None:
         assert expected is found
     else:
         np.testing.assert_array_equal(found, expected)
 
 
-@given(width=st.integers(1, 40), height=st.integers(1, 40), mode=st.sampled_from(["RGB", "L"]))
-def test_plain_png_files_do_not_need_pillow_to_open_them(
-    width: int, height: int, mode: str
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(0, 7),
+    cut=st.integers(0, 30),
+    more=st.binary(max_size=3),
+    change=st.tuples(st.integers(0, 99), st.sampled_from([0, 0, 1, 128])),
+)
+def test_what_pillow_reads_of_odd_pixels_is_read_the_same(
+    manifest: Manifest, rows: int, cut: int, more: bytes, change: tuple[int, int]
 ) -> None:
-    def otherwise() -> Image.Image:
-        raise AssertionError("the pixels are whole")
+    noise = np.random.default_rng(rows)
+    lines = (bytes([noise.integers(5)]) + noise.bytes(3 * 5) for _ in range(rows))
+    packed = bytearray(zlib.compress(b"".join(lines)))
+    packed[change[0] % len(packed)] ^= change[1]
+    data = png_file(5, 5, bytes(packed[: len(packed) - cut]) + more)
+    free = ImagePreprocess(with_steps(manifest, [{"op": "decode"}], FREE), Settings())
+    expected, found = by_pillow(data, [{"op": "decode"}]), by_us(free, data)
+    if expected is not None:
+        assert found is not None
+        np.testing.assert_array_equal(found, expected)
 
+
+@given(width=st.integers(1, 40), height=st.integers(1, 40), mode=st.sampled_from(["RGB", "L"]))
+def test_plain_png_files_do_not_need_pillow(width: int, height: int, mode: str) -> None:
     stream = io.BytesIO()
     image = Image.effect_noise((width, height), 90).convert(mode)
     image.save(stream, "PNG", icc_profile=PROFILE)
-    plain = png.read(stream.getvalue())
+    plain = png.read(stream.getvalue(), most=width * height)
     assert plain
     assert (plain.width, plain.height) == (width, height)
-    np.testing.assert_array_equal(plain.decode(otherwise), image.convert("RGB"))
+    np.testing.assert_array_equal(plain.pixels(), image.convert("RGB"))
+    assert not png.read(stream.getvalue(), most=width * height - 1)
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box", "nearest"])
