@@ -1,13 +1,14 @@
 """HTTP as uvicorn speaks it, with a door, and what is written in one turn leaves at once.
 
-The door refuses a request whose headers are read, or tells who is to answer it: uvicorn makes a
-task for each, which costs as much as a refusal does.
+The door refuses a request whose headers are read, or tells who is to answer it. For a refusal no
+task is made, which would cost as much again; no whole answer is checked header by header.
 
 uvicorn writes an answer's head and body one by one, and uvloop hands each to the kernel as it
 comes: two system calls, two packets, and a client that is woken for a head without a body.
 """
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -17,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from convserve.api.door import Door
+from convserve.api.door import Door, Room
 
 
 class Protocol(HttpToolsProtocol):
@@ -37,9 +38,19 @@ class Protocol(HttpToolsProtocol):
         found = door(cast(dict[str, Any], cycle.scope)) if door else None
         if isinstance(found, tuple):
             self._answer(cycle, *found)
-        else:
-            room = app if found is None else cast(ASGI3Application, found)
-            super()._start_asgi_task(cycle, room)
+            return
+        if found:
+            app = cast(ASGI3Application, partial(self._let_in, cycle, found))
+        super()._start_asgi_task(cycle, app)
+
+    async def _let_in(self, cycle: RequestResponseCycle, room: Room, *given: Any) -> None:
+        """Be the application of a request that was let in."""
+        scope, receive, _ = given
+        whole = await room(scope, receive)
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if whole and not cycle.disconnected:
+            self._answer(cycle, *whole)
 
     def _answer(
         self,
@@ -48,12 +59,13 @@ class Protocol(HttpToolsProtocol):
         headers: list[tuple[bytes, bytes]],
         body: bytes,
     ) -> None:
-        """Write a whole answer, without a task; what is still to come of the body is dropped."""
+        """Write a whole answer; what is still to come of the body is dropped."""
         lines = [b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers)]
         if not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
         self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
         cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()

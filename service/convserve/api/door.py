@@ -1,31 +1,37 @@
 """The door: who asks a model is refused here, or let in past all layers but those they need.
 
 Under overload most requests are refused, and what that takes is taken from those that are answered:
-here it is before there is a task, and before the body is read.
+here it is before there is a task, and before the body is read. Who is let in gets a whole answer:
+the messages in which ASGI passes one on, and what a server checks of them, cost as much again.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import ASGIApp, Scope
+from starlette.types import Receive, Scope
 
 from convserve.api import problems
-from convserve.api.middleware import Envelope, Ledger, headers
+from convserve.api.access import Handler
+from convserve.api.middleware import CLIENT_LEFT, Ledger, headers, unfinished
 from convserve.api.operations import Operation
 from convserve.api.reading import ADMITTED, deadline
-from convserve.api.routes import Endpoint
 from convserve.errors import CallerError, CapacityError
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
+from convserve.telemetry import Trace
 
 Whole = tuple[int, list[tuple[bytes, bytes]], bytes]
 """An answer: status, headers, body."""
+
+Room = Callable[[Scope, Receive], Awaitable[Whole | None]]
+"""What answers those who are let in; None if the client has left."""
 
 
 class Door:
@@ -36,13 +42,13 @@ class Door:
         self._repository: Repository = app.state.repository
         self._ledger = ledger
         self._rooms = [
-            (entry.method, compile_path(entry.path)[0], Envelope(Endpoint(entry.handler), ledger))
+            (entry.method, compile_path(entry.path)[0], self._room(entry.handler))
             for entry in operations
         ]
         self._find = lru_cache(maxsize=256)(self._match)
         self._let_in = Counter[ServedModel]()
 
-    def __call__(self, scope: Scope) -> Whole | ASGIApp | None:
+    def __call__(self, scope: Scope) -> Whole | Room | None:
         """Return what a request gets whose body was not read.
 
         That is a refusal, or what answers it if its model has room. None for all else, whether it
@@ -65,7 +71,7 @@ class Door:
         scope[ADMITTED] = model, end
         return found[0]
 
-    def _match(self, method: str, path: str) -> tuple[ASGIApp, dict[str, Any]] | None:
+    def _match(self, method: str, path: str) -> tuple[Room, dict[str, Any]] | None:
         """Return what answers such requests, and which model they ask; None if they ask none."""
         for taken, pattern, room in self._rooms:
             if taken == method and (match := pattern.match(path)):
@@ -81,7 +87,28 @@ class Door:
     def _refuse(self, request: Request, model: ServedModel, refusal: CapacityError) -> Whole:
         with self._ledger.opened(request.scope) as trace:
             trace.metrics = model.metrics
-            response = problems.respond(request, refusal)
-            told = response.raw_headers + headers(trace)
-            self._ledger.report(request.scope, trace, response.status_code)
+            return self._whole(request, problems.respond(request, refusal), trace)
+
+    def _room(self, handler: Handler) -> Room:
+        """Return a handler and what surrounds it, as `Envelope` does for all others."""
+
+        async def answer(scope: Scope, receive: Receive) -> Whole | None:
+            request = Request(scope, receive)
+            with self._ledger.opened(scope) as trace:
+                try:
+                    response = await handler(request)
+                except ClientDisconnect:
+                    self._ledger.report(scope, trace, CLIENT_LEFT)
+                    return None
+                except asyncio.CancelledError:
+                    response = problems.respond(request, unfinished())
+                except Exception as error:
+                    response = problems.respond(request, error)
+                return self._whole(request, response, trace)
+
+        return answer
+
+    def _whole(self, request: Request, response: Response, trace: Trace) -> Whole:
+        told = response.raw_headers + headers(trace)
+        self._ledger.report(request.scope, trace, response.status_code)
         return response.status_code, told, bytes(response.body)

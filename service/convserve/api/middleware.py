@@ -90,12 +90,14 @@ class Envelope:
         except ClientDisconnect:
             reply.status = CLIENT_LEFT
         except asyncio.CancelledError:
-            # The server takes back what is unfinished when its time to shut down is over.
-            await _tell(
-                scope, receive, reply, Draining("the service ended before it had an answer")
-            )
+            await _tell(scope, receive, reply, unfinished())
         except Exception as error:
             await _tell(scope, receive, reply, error)
+
+
+def unfinished() -> Draining:
+    """Return what to tell when the server takes back its tasks: its time to shut down is over."""
+    return Draining("the service ended before it had an answer")
 
 
 class _Reply:
