@@ -8,7 +8,9 @@
                 └ queue full, deadline out of reach, draining: refused
 
 Work-conserving: whenever an executor is idle and somebody waits, a batch starts at once; while
-batches run, the next one fills. Everything but `run` happens on the event loop's thread.
+batches run, the next one fills. Everything but `run` happens on the event loop's thread. So does a
+run of a few that takes less than handing it over: it starts when the turn of the event loop ends,
+with all who came in that turn.
 """
 
 import asyncio
@@ -35,6 +37,10 @@ from convserve.errors import (
 )
 
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
+# Seconds that handing a batch to an executor and back takes: two threads are woken, and contend for
+# the interpreter. Where a batch of a few takes less, it runs here (docs/adr/0011).
+HANDING_OVER, FEW = 0.0003, 4
+LONG = 0.1  # seconds, after which a run in the event loop was the last one there
 # What a prediction is multiplied by before a deadline is held against it. Each deadline that was
 # missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
 MOST_CAUTION = 3.0
@@ -141,10 +147,6 @@ class _Batch(Generic[P, R]):
     needed: float
     timer: asyncio.TimerHandle
 
-    @property
-    def key(self) -> Hashable:
-        return self.requests[0].key
-
     def wanted(self) -> bool:
         return not all(request.answer.done() for request in self.requests)
 
@@ -159,7 +161,9 @@ class Batcher(Generic[P, R]):
     A run that nobody waits for any more, or that takes `run_seconds`, is stopped. If it has not
     come back `grace_seconds` later it is lost: its callers get DeadlineExceeded, a new executor
     takes its place, and `fault` tells of it until it does come back. Runs spread over the
-    `cores`, which several batchers may share. A batcher belongs to one event loop.
+    `cores`, which several batchers may share. A batcher belongs to one event loop, on whose thread
+    short runs of normal priority happen while it is `trusting` that they stay short: nothing could
+    stop one there.
     """
 
     def __init__(
@@ -196,6 +200,8 @@ class Batcher(Generic[P, R]):
         self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._pool = self._new_pool()
         self._draining = False
+        self._gathering = False
+        self.trusting = False
 
     async def submit(
         self,
@@ -252,8 +258,12 @@ class Batcher(Generic[P, R]):
     async def drain(self) -> None:
         """Refuse the new, finish the accepted."""
         self._draining = True
-        while self._running:  # work-conserving: nobody waits unless somebody runs
-            await asyncio.wait(self._running, timeout=self._grace_seconds)  # some may get lost
+        # Work-conserving: nobody waits unless somebody runs, or will when this turn ends.
+        while self._running or self._gathering:
+            if self._gathering:
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait(self._running, timeout=self._grace_seconds)  # may get lost
 
     async def close(self) -> None:
         """Release the executor threads; those whom no `drain` let finish get Draining."""
@@ -332,7 +342,11 @@ class Batcher(Generic[P, R]):
         return seconds
 
     def _size(self, key: Hashable) -> int:
-        return self._cost.worthwhile(key, self._max_batch_size, self._lag)
+        size = self._cost.worthwhile(key, self._max_batch_size, self._lag)
+        if self._short(key):
+            while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
+                size //= 2
+        return size
 
     def _turnaround(self, key: Hashable, size: int) -> float:
         """Predict a run and what comes on top: a busy event loop is late to see that it ended."""
@@ -373,11 +387,40 @@ class Batcher(Generic[P, R]):
             self._stop(running)
 
     def _dispatch(self) -> None:
-        """Start the one batch that one arrival, or one executor coming back, makes possible."""
-        if self._waiting and (idle := self._idle()) > 0:
+        """Start what one arrival, or one executor coming back, makes possible."""
+        if not self._waiting:
+            return
+        priority, key = self._waiting.lane()
+        if priority is Priority.NORMAL and self._short(key):
+            self._gather()
+        elif (idle := self._idle()) > 0:
             batch = self._waiting.take(monotonic(), idle)
             if batch:
                 self._start(batch)
+
+    def _short(self, key: Hashable) -> bool:
+        """Tell whether a few payloads take less than handing them over."""
+        return self.trusting and 0 < self._cost.predict(key, FEW) < HANDING_OVER
+
+    def _gather(self) -> None:
+        """Run what waits when this turn of the event loop ends."""
+        if not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._run_here)
+
+    def _run_here(self) -> None:
+        """Run the next batch on the event loop's own thread."""
+        self._gathering = False
+        requests, stop = self._waiting.take(monotonic(), 1), self._new_stop()
+        if requests:
+            self._observe.batch_started(len(requests))
+            finished = self._execute([request.payload for request in requests], stop)
+            if finished.seconds > LONG:
+                logger.warning("%s: a run held all requests up; none will again", self._name)
+                self.trusting = False
+            self._learn(requests, stop, finished)
+            self._hand_out(requests, stop, finished)
+        self._dispatch()
 
     def _idle(self) -> int:
         # A run that is over leaves its executor idle, even if the loop has not got round to
@@ -443,38 +486,37 @@ class Batcher(Generic[P, R]):
         batch = self._running.pop(running)
         batch.timer.cancel()
         finished = running.result()
-        self._learn(batch, finished)
-        self._dispatch()  # first of all, so that the executor does not idle
-        for request, row in zip(batch.requests, finished.rows, strict=True):
-            self._deliver(request, row, finished, batch)
-        self._observe.batch_finished(len(batch.requests), finished.seconds)
-
-    def _learn(self, batch: _Batch[P, R], finished: _Finished[R]) -> None:
-        key, size, seconds = batch.key, len(batch.requests), finished.seconds
-        lag = monotonic() - batch.started - seconds
+        lag = monotonic() - batch.started - finished.seconds
         self._lag += SMOOTHING * (lag - self._lag)
+        self._learn(batch.requests, batch.stop, finished)
+        self._dispatch()  # first of all, so that the executor does not idle
+        self._hand_out(batch.requests, batch.stop, finished)
+
+    def _learn(
+        self, requests: Sequence[_Request[P, R]], stop: Stop, finished: _Finished[R]
+    ) -> None:
+        key, size, seconds = requests[0].key, len(requests), finished.seconds
         # A run that failed took as long as its halves, one that was stopped at least so long.
         failed = any(isinstance(row, Exception) for row in finished.rows)
-        overdue = batch.stop.terminate and seconds > self._cost.predict(key, size)
+        overdue = stop.terminate and seconds > self._cost.predict(key, size)
         if not failed or overdue:
             self._cost.learn(key, size, seconds)
 
-    def _deliver(
-        self,
-        request: _Request[P, R],
-        row: R | Exception,
-        finished: _Finished[R],
-        batch: _Batch[P, R],
+    def _hand_out(
+        self, requests: Sequence[_Request[P, R]], stop: Stop, finished: _Finished[R]
     ) -> None:
-        if request.answer.done():
-            return
-        if isinstance(row, Exception):
-            stopped = batch.stop.terminate
-            error = self._overrun(finished.seconds) if stopped else self._failure(row)
-            request.answer.set_exception(error)
-        else:
-            queue_seconds, size = finished.started - request.since, len(batch.requests)
-            request.answer.set_result(Answer(row, queue_seconds, finished.seconds, size))
+        """Give everybody what came back for them."""
+        seconds, size = finished.seconds, len(requests)
+        for request, row in zip(requests, finished.rows, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(row, Exception):
+                error = self._overrun(seconds) if stop.terminate else self._failure(row)
+                request.answer.set_exception(error)
+            else:
+                queue_seconds = finished.started - request.since
+                request.answer.set_result(Answer(row, queue_seconds, seconds, size))
+        self._observe.batch_finished(size, seconds)
 
     def _failure(self, error: Exception) -> ConvserveError:
         if isinstance(error, ConvserveError):

@@ -36,6 +36,11 @@ ERROR, FATAL = 3, 4  # ONNX Runtime's severities
 # to be faster; the single run that ends every rush clears up after them (docs/adr/0006).
 SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
+CHOOSING = {
+    b"\x22" + bytes([len(name)]) + name for name in (b"If", b"Loop", b"Scan", b"SequenceMap")
+}
+"""How ONNX, in Protocol Buffers, writes the operators that choose or repeat others at run time."""
+
 REMEDIES = {
     "External data path does not exist": "put the external data file beside the model",
     "External data path": "keep external data inside the model's own directory",
@@ -69,6 +74,8 @@ class Session:
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
+    steady: bool
+    """Whether no node chooses or repeats others by the values that it is given."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path = path
@@ -76,6 +83,8 @@ class Session:
         self.inputs = [_spec(path, node) for node in self._session.get_inputs()]
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
+        graph = path.read_bytes()
+        self.steady = not any(mark in graph for mark in CHOOSING)
         self._varies = any(-1 in spec.shape[1:] for spec in self.inputs)
 
     def run(self, inputs: Arrays, stop: Stop | None = None) -> Arrays:

@@ -95,6 +95,10 @@ class Waiting(Generic[E]):
             before += full * self._predict(key, size)
         return before, self._predict(key, min(size, others + 1 + length))
 
+    def lane(self) -> Lane:
+        """Return the priority and key of who is next; somebody must wait."""
+        return min(self._lanes, key=self._turn) if len(self._lanes) > 1 else next(iter(self._lanes))
+
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
         return sum(self._counts[: priority + 1]) >= self._capacity
@@ -136,7 +140,7 @@ class Waiting(Generic[E]):
         """
         shares = [math.ceil(waiting / idle) for waiting in accumulate(self._counts)]
         while self._lanes:
-            first = min(self._lanes, key=self._turn)
+            first = self.lane()
             if batch := self._pop(first, min(self._size(first[1]), shares[first[0]]), now):
                 return batch
         return []

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import Answer, Batcher
+from convserve.engine.batcher import FEW, HANDING_OVER, LONG, Answer, Batcher
+from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -27,7 +28,7 @@ from convserve.errors import (
     InvalidInput,
     QueueFull,
 )
-from tests.unit.service.batching import Flag, Known, make, on_a_loop, until
+from tests.unit.service.batching import Flag, Known, Runner, make, on_a_loop, until
 
 # ---------------------------------------------------------------- the queue, on a simulated clock
 
@@ -576,6 +577,91 @@ async def test_an_exception_in_a_row_fails_that_row_alone() -> None:
     await batcher.close()
 
 
+# ------------------------------------------------------------- short runs, on the loop's own thread
+
+
+@contextlib.asynccontextmanager
+async def short(run: Runner, **options: Any) -> AsyncIterator[Batcher[Any, Any]]:
+    batcher = make(run, **{"cost": Known(HANDING_OVER / 10)} | options)
+    batcher.trusting = True
+    yield batcher
+    await batcher.drain()
+    await batcher.close()
+
+
+def which_thread(payloads: Sequence[Any], stop: Stop) -> list[threading.Thread]:
+    return [threading.current_thread()] * len(payloads)
+
+
+@on_a_loop
+async def test_what_is_shorter_than_handing_it_over_runs_here_with_all_who_came_at_once() -> None:
+    async with short(which_thread) as batcher:
+        answers = await asyncio.gather(*map(batcher.submit, range(7)))
+    assert {answer.value for answer in answers} == {threading.main_thread()}
+    assert {answer.batch_size for answer in answers} == {7}
+
+
+@on_a_loop
+async def test_of_many_so_many_run_at_once_as_are_short() -> None:
+    async with short(which_thread, max_batch_size=32) as batcher:
+        answers = await asyncio.gather(*map(batcher.submit, range(20)))
+    assert {answer.value for answer in answers} == {threading.main_thread()}
+    assert [answer.batch_size for answer in answers] == [8] * 16 + [4] * 4  # 32 and 16 are long
+
+
+@pytest.mark.parametrize(
+    ("options", "trusting", "priority"),
+    [
+        ({}, False, Priority.NORMAL),
+        ({}, True, Priority.LOW),
+        ({"cost": Known(HANDING_OVER / FEW)}, True, Priority.NORMAL),
+        ({"cost": CostModel()}, True, Priority.NORMAL),  # nothing is known
+    ],
+)
+def test_all_else_is_handed_over(
+    options: dict[str, Any], trusting: bool, priority: Priority
+) -> None:
+    async def scenario() -> Answer[Any]:
+        async with short(which_thread, **options) as batcher:
+            batcher.trusting = trusting
+            return await batcher.submit("a", priority=priority)
+
+    assert asyncio.run(scenario()).value is not threading.main_thread()
+
+
+def test_one_long_run_here_is_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    def run(payloads: Sequence[Any], stop: Stop) -> list[threading.Thread]:
+        time.sleep(2 * LONG)
+        return which_thread(payloads, stop)
+
+    async def scenario() -> list[bool]:
+        async with short(run) as batcher:
+            answers = [await batcher.submit("a") for _ in range(2)]
+        return [answer.value is threading.main_thread() for answer in answers]
+
+    assert asyncio.run(scenario()) == [True, False]
+    assert "held all requests up" in caplog.text
+
+
+@on_a_loop
+async def test_here_too_only_the_offender_fails() -> None:
+    async with short(failing) as batcher:
+        results = await asyncio.gather(
+            *map(batcher.submit, ["a", ValueError("bad"), "b"]), return_exceptions=True
+        )
+    assert [isinstance(result, InferenceFailed) for result in results] == [False, True, False]
+
+
+@on_a_loop
+async def test_drain_finishes_who_waits_for_the_turn_to_end() -> None:
+    async with short(which_thread) as batcher:
+        waits = asyncio.create_task(batcher.submit("a"))
+        await asyncio.sleep(0)
+        assert batcher.waiting == 1
+        await batcher.drain()
+        assert (await waits).batch_size == 1
+
+
 # ------------------------------------------------------- everything at once, in random scenarios
 
 
@@ -683,13 +769,15 @@ def check_ending(visit: Visit, ending: Any, seen: set[int], stopped: bool) -> No
     max_batch_size=st.integers(1, 8),
     queue_capacity=st.sampled_from([1, 4, 100]),
     executors=st.integers(1, 3),
+    trusting=st.booleans(),
 )
 def test_everybody_gets_their_own_answer_or_their_own_error(
-    day: list[Visit], max_batch_size: int, queue_capacity: int, executors: int
+    day: list[Visit], max_batch_size: int, queue_capacity: int, executors: int, trusting: bool
 ) -> None:
     day = [Visit(**vars(visit) | {"number": number}) for number, visit in enumerate(day)]
-    kitchen, record = Kitchen(max_batch_size, executors), Record()
     endless = any(visit.kind == "endless" for visit in day)
+    here = trusting and not endless  # nothing would end it there
+    kitchen, record = Kitchen(max_batch_size, executors + here), Record()
 
     async def scenario() -> list[Any]:
         batcher = make(
@@ -699,7 +787,9 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
             executors=executors,
             run_seconds=0.01 if endless else 60,
             observe=record,
+            cost=Known(HANDING_OVER / 6) if here else CostModel(),
         )
+        batcher.trusting = here
         endings = await play(batcher, day)
         await batcher.drain()
         assert batcher.waiting == 0

@@ -53,6 +53,27 @@ def with_external_weights(location: str) -> onnx.ModelProto:
     return model
 
 
+def choosing(width: int) -> onnx.ModelProto:
+    """The graph y = x if the first value is above 0, else −x."""
+
+    def branch(operator: str) -> onnx.GraphProto:
+        result = helper.make_tensor_value_info(operator, TensorProto.FLOAT, None)
+        return helper.make_graph([helper.make_node(operator, ["x"], [operator])], "b", [], [result])
+
+    model = scale(["N", width])
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "none"], ["positive"]),
+        helper.make_node(
+            "If", ["positive"], ["y"], then_branch=branch("Identity"), else_branch=branch("Neg")
+        ),
+    ]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "none"))
+    return model
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return Session(save(scale(["N", 4]), tmp_path_factory.mktemp("model") / "model.onnx"), 1)
@@ -96,6 +117,13 @@ def test_datatypes_are_those_of_the_protocol(
 def test_a_batch_is_its_rows(session: Session, rows: list[list[float]]) -> None:
     batch = np.array(rows, dtype=np.float32)
     np.testing.assert_array_equal(session.run({"x": batch})["y"], batch * WEIGHTS)
+
+
+def test_a_graph_that_chooses_by_its_values_is_not_steady(session: Session, tmp_path: Path) -> None:
+    assert session.steady
+    chooses = Session(save(choosing(4), tmp_path / "model.onnx"), 1)
+    assert not chooses.steady
+    np.testing.assert_array_equal(chooses.run({"x": -np.ones((2, 4), np.float32)})["y"], 1)
 
 
 def test_one_session_serves_many_threads(session: Session) -> None:
