@@ -26,7 +26,7 @@ from convserve.engine.cores import Cores
 from convserve.engine.decoders import CAUTION
 from convserve.engine.executors import Executors, Job
 from convserve.engine.isolation import Run, Stop, run_isolated
-from convserve.engine.waiting import Priority, Waiting
+from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -343,7 +343,7 @@ class Batcher(Generic[P, R]):
 
     def _size(self, key: Hashable) -> int:
         size = self._cost.worthwhile(key, self._max_batch_size, self._lag)
-        if self._short(key):
+        if self._short((Priority.NORMAL, key)):
             while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
                 size //= 2
         return size
@@ -390,17 +390,19 @@ class Batcher(Generic[P, R]):
         """Start what one arrival, or one executor coming back, makes possible."""
         if not self._waiting:
             return
-        priority, key = self._waiting.lane()
-        if priority is Priority.NORMAL and self._short(key):
+        if self._short(self._waiting.lane()):
             self._gather()
         elif (idle := self._idle()) > 0:
             batch = self._waiting.take(monotonic(), idle)
             if batch:
                 self._start(batch)
 
-    def _short(self, key: Hashable) -> bool:
-        """Tell whether a few payloads take less than handing them over."""
-        return self.trusting and 0 < self._cost.predict(key, FEW) < HANDING_OVER
+    def _short(self, lane: Lane) -> bool:
+        """Tell whether a few payloads of this lane take less than handing them over."""
+        priority, key = lane
+        if not self.trusting or priority is not Priority.NORMAL:
+            return False
+        return 0 < self._cost.predict(key, FEW) < HANDING_OVER
 
     def _gather(self) -> None:
         """Run what waits when this turn of the event loop ends."""
@@ -411,8 +413,9 @@ class Batcher(Generic[P, R]):
     def _run_here(self) -> None:
         """Run the next batch on the event loop's own thread."""
         self._gathering = False
-        requests, stop = self._waiting.take(monotonic(), 1), self._new_stop()
-        if requests:
+        lane = self._waiting.lane() if self._waiting else None
+        if lane and self._short(lane) and (requests := self._waiting.take(monotonic(), 1, lane)):
+            stop = self._new_stop()
             self._observe.batch_started(len(requests))
             finished = self._execute([request.payload for request in requests], stop)
             if finished.seconds > LONG:

@@ -129,8 +129,10 @@ class Waiting(Generic[E]):
         del self._lanes[lane][entry]
         self._counts[lane[0]] -= 1
 
-    def take(self, now: float, idle: int) -> list[E]:
+    def take(self, now: float, idle: int, only: Lane | None = None) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
+
+        Or if those in the `only` lane that will do are not next.
 
         It holds entries with the priority and key of the first, and at most a fair share of all
         of that priority or above: one executor must not swallow what would keep the others busy.
@@ -139,8 +141,7 @@ class Waiting(Generic[E]):
         batch that this makes too late.
         """
         shares = [math.ceil(waiting / idle) for waiting in accumulate(self._counts)]
-        while self._lanes:
-            first = self.lane()
+        while self._lanes and only in (None, first := self.lane()):
             if batch := self._pop(first, min(self._size(first[1]), shares[first[0]]), now):
                 return batch
         return []

@@ -653,6 +653,26 @@ async def test_here_too_only_the_offender_fails() -> None:
 
 
 @on_a_loop
+async def test_who_is_next_when_the_turn_ends_may_not_be_short() -> None:
+    loop = asyncio.get_running_loop()
+    for before in ("departed", "expired"):
+        async with short(which_thread) as batcher:
+            deadline = loop.time() + 0.001 if before == "expired" else None
+            first = asyncio.create_task(batcher.submit("a", deadline=deadline))
+            await asyncio.sleep(0)
+            low = asyncio.create_task(batcher.submit("b", priority=Priority.LOW))
+            if before == "departed":
+                first.cancel()
+            else:
+                time.sleep(0.002)  # noqa: ASYNC251 - its time is up before the turn ends
+            assert (await low).value is not threading.main_thread()
+            assert isinstance(
+                (await asyncio.gather(first, return_exceptions=True))[0],
+                (asyncio.CancelledError, DeadlineExceeded),
+            )
+
+
+@on_a_loop
 async def test_drain_finishes_who_waits_for_the_turn_to_end() -> None:
     async with short(which_thread) as batcher:
         waits = asyncio.create_task(batcher.submit("a"))
