@@ -659,8 +659,9 @@ async def test_who_is_next_when_the_turn_ends_may_not_be_short() -> None:
         async with short(which_thread) as batcher:
             deadline = loop.time() + 0.001 if before == "expired" else None
             first = asyncio.create_task(batcher.submit("a", deadline=deadline))
-            await asyncio.sleep(0)
             low = asyncio.create_task(batcher.submit("b", priority=Priority.LOW))
+            await asyncio.sleep(0)
+            assert batcher.waiting == 2
             if before == "departed":
                 first.cancel()
             else:
