@@ -74,8 +74,6 @@ class Session:
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    steady: bool
-    """Whether no node chooses or repeats others by the values that it is given."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path = path
@@ -83,9 +81,12 @@ class Session:
         self.inputs = [_spec(path, node) for node in self._session.get_inputs()]
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
-        graph = path.read_bytes()
-        self.steady = not any(mark in graph for mark in CHOOSING)
         self._varies = any(-1 in spec.shape[1:] for spec in self.inputs)
+
+    def steady(self) -> bool:
+        """Tell whether no node chooses or repeats others by the values that it is given."""
+        graph = self.path.read_bytes()
+        return not any(mark in graph for mark in CHOOSING)
 
     def run(self, inputs: Arrays, stop: Stop | None = None) -> Arrays:
         """Return the outputs for `inputs`, arrays as `inputs` and `outputs` specify them.
