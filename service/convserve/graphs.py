@@ -62,7 +62,7 @@ class Graphs:
 
     def run_alone(self, items: Sequence[Arrays], session: Session | None = None) -> list[Arrays]:
         """Run outside the batcher, but no longer than a batch may: then raises TimeoutError."""
-        stop = new_stop()
+        stop = new_stop(tidy=len(items) == 1)
         timer = Timer(self._run_seconds, setattr, (stop, "terminate", True))
         timer.start()
         try:

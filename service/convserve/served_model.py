@@ -121,7 +121,7 @@ class ServedModel:
         verdict = prover("predict", self.graphs.answering).verify()
         self.graphs.decide(lambda session: prover("int8", session).verify())
         self._batcher.resize(self.measured.choice.layout.executors)
-        self._batcher.trusting = self.graphs.answering.steady()
+        self._batcher.trust(self.graphs.answering.steady())
         prover("predict", self.graphs.answering).warm_up(self.max_batch_size)
         self.metrics.in_service(
             self.artifact.manifest.graphs.predict.sha256, self.graphs.precision.graph

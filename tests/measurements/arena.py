@@ -3,14 +3,15 @@
     python -m tests.measurements.arena
 
 One process per graph and setting. Loads the graph, then runs it from two threads at once: batches
-of 1 to 32 of a fixed shape, or single inputs whose length differs from run to run; at last a single
-input alone. Prints MiB of resident memory beyond the process before loading: loaded, at most, and
-at rest, then the median milliseconds per item of 30 runs.
+of 1 to 32 of a fixed shape, or single inputs whose length differs from run to run; a second later a
+single input alone. Prints MiB of resident memory beyond the process before loading: loaded, at
+most, and at rest, then the median milliseconds per item of 30 runs.
 """
 
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,7 @@ def measure(graph: str, setting: str) -> str:
         for inputs in list(_batches(given)):
             list(pool.map(run, [inputs] * 4))
             most = max(most, resident() - before)
+    time.sleep(1)  # the rush is over
     run(_inputs(given, 1))
     memory = " | ".join(f"{count / MIB:.1f}" for count in (loaded, most, resident() - before))
     one, eight = (_seconds(run, _inputs(given, size)) * 1e3 for size in (1, 8))

@@ -25,6 +25,7 @@ from typing import Generic, Protocol, TypeVar
 from convserve.engine.cores import Cores
 from convserve.engine.decoders import CAUTION
 from convserve.engine.executors import Executors, Job
+from convserve.engine.forecast import Cost, Forecast
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
@@ -36,10 +37,6 @@ from convserve.errors import (
     QueueFull,
 )
 
-SMOOTHING = 0.2  # weight of the newest batch in the mean lag
-# Seconds that handing a batch to an executor and back takes: two threads are woken, and contend for
-# the interpreter. Where a batch of a few takes less, it runs here (docs/adr/0011).
-HANDING_OVER, FEW = 0.0003, 4
 LONG = 0.1  # seconds, after which a run in the event loop was the last one there
 # What a prediction is multiplied by before a deadline is held against it. Each deadline that was
 # missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
@@ -72,22 +69,6 @@ class _Nobody:
     def batch_finished(self, size: int, seconds: float) -> None: ...
     def dropped(self, reason: str) -> None: ...
     def cancelled(self, stage: str) -> None: ...
-
-
-class Cost(Protocol):
-    """Predicts runs, and learns from those that finished."""
-
-    def predict(self, key: Hashable, size: int) -> float:
-        """Return the seconds that a run of so many payloads will take; 0 if unknown."""
-
-    def worthwhile(self, key: Hashable, most: int, overhead: float) -> int:
-        """Return the batch size beyond which each payload costs hardly less; at most `most`.
-
-        `overhead` seconds come on top of every run.
-        """
-
-    def learn(self, key: Hashable, size: int, seconds: float) -> None:
-        """A run of so many payloads took so many seconds."""
 
 
 P = TypeVar("P")
@@ -162,8 +143,8 @@ class Batcher(Generic[P, R]):
     come back `grace_seconds` later it is lost: its callers get DeadlineExceeded, a new executor
     takes its place, and `fault` tells of it until it does come back. Runs spread over the
     `cores`, which several batchers may share. A batcher belongs to one event loop, on whose thread
-    short runs of normal priority happen while it is `trusting` that they stay short: nothing could
-    stop one there.
+    short runs of normal priority happen while it is told to `trust` that they stay short: nothing
+    could stop one there.
     """
 
     def __init__(
@@ -185,23 +166,23 @@ class Batcher(Generic[P, R]):
             raise ValueError("the batch size must be at least 1")
         self._run = run
         self._name = name
-        self._cost = cost
+        self._forecast = Forecast(cost, max_batch_size)
         self._new_stop = new_stop
         self._executors = executors
         self._run_seconds = run_seconds
         self._grace_seconds = grace_seconds
         self._cores = cores or Cores()
         self._observe: Observer = observe or _Nobody()
-        self._max_batch_size = max_batch_size
-        self._waiting = Waiting[_Request[P, R]](queue_capacity, self._size, self._turnaround)
-        self._lag = 0.0
+        self._waiting = Waiting[_Request[P, R]](
+            queue_capacity, self._forecast.size, self._forecast.seconds
+        )
         self._caution = CAUTION
         self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
         self._pool = self._new_pool()
         self._draining = False
         self._gathering = False
-        self.trusting = False
+        self.trust = self._forecast.trust
 
     async def submit(
         self,
@@ -341,17 +322,6 @@ class Batcher(Generic[P, R]):
                 seconds += abs(batch.needed - (now - batch.started))
         return seconds
 
-    def _size(self, key: Hashable) -> int:
-        size = self._cost.worthwhile(key, self._max_batch_size, self._lag)
-        if self._short((Priority.NORMAL, key)):
-            while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
-                size //= 2
-        return size
-
-    def _turnaround(self, key: Hashable, size: int) -> float:
-        """Predict a run and what comes on top: a busy event loop is late to see that it ended."""
-        return self._cost.predict(key, size) + self._lag if size else 0.0
-
     async def _wait(self, request: _Request[P, R]) -> Answer[R]:
         if request.deadline == math.inf:
             return await self._answer(request)
@@ -399,10 +369,7 @@ class Batcher(Generic[P, R]):
 
     def _short(self, lane: Lane) -> bool:
         """Tell whether a few payloads of this lane take less than handing them over."""
-        priority, key = lane
-        if not self.trusting or priority is not Priority.NORMAL:
-            return False
-        return 0 < self._cost.predict(key, FEW) < HANDING_OVER
+        return lane[0] is Priority.NORMAL and self._forecast.short(lane[1])
 
     def _gather(self) -> None:
         """Run what waits when this turn of the event loop ends."""
@@ -420,7 +387,7 @@ class Batcher(Generic[P, R]):
             finished = self._execute([request.payload for request in requests], stop)
             if finished.seconds > LONG:
                 logger.warning("%s: a run held all requests up; none will again", self._name)
-                self.trusting = False
+                self.trust(False)
             self._learn(requests, stop, finished)
             self._hand_out(requests, stop, finished)
         self._dispatch()
@@ -442,7 +409,7 @@ class Batcher(Generic[P, R]):
         job = self._pool.run(partial(self._execute, payloads, stop))
         running = job.result
         timer = loop.call_later(self._run_seconds, self._stop, running)
-        needed = self._turnaround(requests[0].key, len(requests))
+        needed = self._forecast.seconds(requests[0].key, len(requests))
         self._running[running] = _Batch(requests, job, stop, monotonic(), needed, timer)
         for request in requests:
             request.running = running
@@ -489,8 +456,7 @@ class Batcher(Generic[P, R]):
         batch = self._running.pop(running)
         batch.timer.cancel()
         finished = running.result()
-        lag = monotonic() - batch.started - finished.seconds
-        self._lag += SMOOTHING * (lag - self._lag)
+        self._forecast.lagged(monotonic() - batch.started - finished.seconds)
         self._learn(batch.requests, batch.stop, finished)
         self._dispatch()  # first of all, so that the executor does not idle
         self._hand_out(batch.requests, batch.stop, finished)
@@ -501,9 +467,8 @@ class Batcher(Generic[P, R]):
         key, size, seconds = requests[0].key, len(requests), finished.seconds
         # A run that failed took as long as its halves, one that was stopped at least so long.
         failed = any(isinstance(row, Exception) for row in finished.rows)
-        overdue = stop.terminate and seconds > self._cost.predict(key, size)
-        if not failed or overdue:
-            self._cost.learn(key, size, seconds)
+        if not failed or (stop.terminate and self._forecast.overdue(key, size, seconds)):
+            self._forecast.learn(key, size, seconds)
 
     def _hand_out(
         self, requests: Sequence[_Request[P, R]], stop: Stop, finished: _Finished[R]

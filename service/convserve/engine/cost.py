@@ -77,32 +77,22 @@ class _Curve:
 
     def __init__(self) -> None:
         self._recent: dict[int, deque[float]] = {}
+        self._medians: dict[int, tuple[float, int]] = {}  # and of how many runs
         self._learned: dict[int, int] = {}
         self._sizes: list[int] = [0]
         self._seconds: list[float] = [0.0]
-        # Since the last run: many ask, few runs teach.
-        self._predicted: dict[int, float] = {}
-        self._worthwhile: dict[int, int] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        self._recent.setdefault(size, deque(maxlen=WINDOW)).append(seconds)
+        recent = self._recent.setdefault(size, deque(maxlen=WINDOW))
+        recent.append(seconds)
+        self._medians[size] = median(recent), len(recent)
         self._learned[size] = self._learned.get(size, 0) + 1
-        sizes = sorted(self._recent)
-        medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
+        sizes = sorted(self._medians)
+        medians = [self._medians[size] for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
-        self._predicted.clear()
-        self._worthwhile.clear()
-
-    def predict(self, size: int) -> float:
-        seconds = self._predicted.get(size)
-        if seconds is None:
-            seconds = self._predicted[size] = self._interpolate(size)
-        return seconds
 
     def worthwhile(self, most: int, overhead: float) -> int:
-        if most not in self._worthwhile:
-            self._worthwhile[most] = min(most, self._smallest(overhead) or most)
-        return self._worthwhile[most]
+        return min(most, self._smallest(overhead) or most)
 
     def _smallest(self, overhead: float) -> int | None:
         """Return the smallest size with nearly the least cost, None if that is the largest."""
@@ -111,7 +101,7 @@ class _Curve:
         enough = (1 + GAIN) * min(costs.values(), default=0)
         return next((size for size in tried[:-1] if costs[size] <= enough), None)
 
-    def _interpolate(self, size: int) -> float:
+    def predict(self, size: int) -> float:
         place = bisect_left(self._sizes, size)
         if place == len(self._sizes):  # beyond what was measured: in proportion
             return self._seconds[-1] * size / self._sizes[-1]

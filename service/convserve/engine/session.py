@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import onnxruntime as ort
@@ -32,9 +33,10 @@ DATATYPES = {
 
 RUNTIME = f"onnxruntime {ort.__version__}"
 ERROR, FATAL = 3, 4  # ONNX Runtime's severities
-# After the run the memory arena gives back what it does not use. Batches of a fixed shape keep it,
-# to be faster; the single run that ends every rush clears up after them (docs/adr/0006).
+# After the run the memory arena gives back what it does not use. In a rush, runs of a fixed shape
+# keep it, to be faster; the first single run after that clears up after them (docs/adr/0006).
 SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
+RARE = 0.1  # seconds from one run to the next: it is no rush
 
 CHOOSING = {
     b"\x22" + bytes([len(name)]) + name for name in (b"If", b"Loop", b"Scan", b"SequenceMap")
@@ -82,6 +84,7 @@ class Session:
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
         self._varies = any(-1 in spec.shape[1:] for spec in self.inputs)
+        self._began = 0.0
 
     def steady(self) -> bool:
         """Tell whether no node chooses or repeats others by the values that it is given."""
@@ -96,7 +99,9 @@ class Session:
         was told to stop, raises its own exception.
         """
         options = stop if isinstance(stop, _Stop) else _Stop()
-        if self._varies or next(iter(inputs.values())).shape[:1] == (1,):
+        last, self._began = self._began, monotonic()
+        single = next(iter(inputs.values())).shape[:1] == (1,)
+        if self._varies or (single and self._began > last + RARE):
             options.shrink()
         try:
             values = self._session.run(self._output_names, inputs, options)
@@ -109,9 +114,15 @@ class Session:
         del self._session
 
 
-def new_stop() -> Stop:
-    """Return what ends the runs that are given it; it acts between two nodes of the graph."""
-    return _Stop()
+def new_stop(*, tidy: bool = False) -> Stop:
+    """Return what ends the runs that are given it; it acts between two nodes of the graph.
+
+    Who is `tidy` gives memory back after the run in any case.
+    """
+    stop = _Stop()
+    if tidy:
+        stop.shrink()
+    return stop
 
 
 class _Stop(ort.RunOptions):  # type: ignore[misc]  # has `terminate`, hence a Stop

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import FEW, HANDING_OVER, LONG, Answer, Batcher
+from convserve.engine.batcher import LONG, Answer, Batcher
 from convserve.engine.cost import CostModel
+from convserve.engine.forecast import FEW, HANDING_OVER
 from convserve.engine.isolation import Stop, run_isolated
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
@@ -583,7 +584,7 @@ async def test_an_exception_in_a_row_fails_that_row_alone() -> None:
 @contextlib.asynccontextmanager
 async def short(run: Runner, **options: Any) -> AsyncIterator[Batcher[Any, Any]]:
     batcher = make(run, **{"cost": Known(HANDING_OVER / 10)} | options)
-    batcher.trusting = True
+    batcher.trust(True)
     yield batcher
     await batcher.drain()
     await batcher.close()
@@ -623,7 +624,7 @@ def test_all_else_is_handed_over(
 ) -> None:
     async def scenario() -> Answer[Any]:
         async with short(which_thread, **options) as batcher:
-            batcher.trusting = trusting
+            batcher.trust(trusting)
             return await batcher.submit("a", priority=priority)
 
     assert asyncio.run(scenario()).value is not threading.main_thread()
@@ -810,7 +811,7 @@ def test_everybody_gets_their_own_answer_or_their_own_error(
             observe=record,
             cost=Known(HANDING_OVER / 6) if here else CostModel(),
         )
-        batcher.trusting = here
+        batcher.trust(here)
         endings = await play(batcher, day)
         await batcher.drain()
         assert batcher.waiting == 0

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from convserve.engine.batcher import Answer, Batcher, Cost
+from convserve.engine.batcher import Answer, Batcher
 from convserve.engine.cost import CostModel
+from convserve.engine.forecast import Cost
 from convserve.engine.isolation import Stop
 from convserve.errors import DeadlineExceeded, DeadlineUnmeetable
 from tests.unit.service.batching import Known, make, on_a_loop, until

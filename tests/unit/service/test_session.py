@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from convserve.engine import Arrays
-from convserve.engine.session import DATATYPES, Session, TensorSpec
+from convserve.engine.isolation import Stop
+from convserve.engine.memory import resident
+from convserve.engine.session import DATATYPES, RARE, Session, TensorSpec, new_stop
 from convserve.errors import InvalidArtifact
 
 WEIGHTS = np.arange(1, 5, dtype=np.float32)
@@ -35,6 +38,23 @@ def identity(element: int) -> onnx.ModelProto:
         "identity",
         [helper.make_tensor_value_info("x", element, ["N", 2])],
         [helper.make_tensor_value_info("y", element, ["N", 2])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def spread(width: int) -> onnx.ModelProto:
+    """The graph y[N,1] = x[N,1], by way of so many copies of it."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Tile", ["x", "times"], ["copies"]),
+            helper.make_node("Neg", ["copies"], ["negated"]),
+            helper.make_node("ReduceMin", ["negated"], ["least"], axes=[1]),
+            helper.make_node("Neg", ["least"], ["y"]),
+        ],
+        "spread",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(np.array([1, width]), "times")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -124,6 +144,27 @@ def test_a_graph_that_chooses_by_its_values_is_not_steady(session: Session, tmp_
     chooses = Session(save(choosing(4), tmp_path / "model.onnx"), 1)
     assert not chooses.steady()
     np.testing.assert_array_equal(chooses.run({"x": -np.ones((2, 4), np.float32)})["y"], 1)
+
+
+@pytest.mark.skipif(not resident(), reason="nothing tells what is in memory")
+@pytest.mark.parametrize("tidy", [False, True])
+def test_the_first_single_run_after_a_rush_gives_its_memory_back(
+    tmp_path: Path, tidy: bool
+) -> None:
+    session = Session(save(spread(2**20), tmp_path / "model.onnx"), 1)
+    before = resident()
+
+    def kept(size: int, stop: Stop | None = None) -> float:
+        session.run({"x": np.ones((size, 1), np.float32)}, stop)
+        return (resident() - before) / 2**20
+
+    most = max(kept(16), kept(16))
+    assert kept(1) > most - 10  # others may follow
+    if tidy:
+        assert kept(1, new_stop(tidy=True)) < most - 100
+    else:
+        time.sleep(1.1 * RARE)
+        assert kept(1) < most - 100
 
 
 def test_one_session_serves_many_threads(session: Session) -> None:

@@ -1,0 +1,84 @@
+"""What the runs of one model will take, remembered until the next of them teaches better.
+
+Many ask, at every admission and every dispatch; few runs teach.
+"""
+
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Protocol
+
+KEYS = 512  # pairs of a key and a batch size whose prediction is remembered
+SMOOTHING = 0.2  # weight of the newest batch in the mean lag
+# Seconds that handing a batch to an executor and back takes: two threads are woken, and contend for
+# the interpreter. Where a batch of a few takes less, it is `short` (docs/adr/0011).
+HANDING_OVER, FEW = 0.0003, 4
+
+
+class Cost(Protocol):
+    """Predicts runs, and learns from those that finished."""
+
+    def predict(self, key: Hashable, size: int) -> float:
+        """Return the seconds that a run of so many payloads will take; 0 if unknown."""
+
+    def worthwhile(self, key: Hashable, most: int, overhead: float) -> int:
+        """Return the batch size beyond which each payload costs hardly less; at most `most`.
+
+        `overhead` seconds come on top of every run.
+        """
+
+    def learn(self, key: Hashable, size: int, seconds: float) -> None:
+        """A run of so many payloads took so many seconds."""
+
+
+class Forecast:
+    """Predicts by `cost`, for batches of at most `most` payloads.
+
+    `size(key)` is how large a batch may be, `seconds(key, size)` what a run takes and what comes on
+    top: a busy event loop is late to see that it ended. `short(key)` tells whether a batch of a few
+    takes less than handing it over, and is trusted to.
+    """
+
+    def __init__(self, cost: Cost, most: int) -> None:
+        self._cost = cost
+        self._most = most
+        self._lag = 0.0
+        self._trusting = False
+        self.size = lru_cache(KEYS)(self._size)
+        self.seconds = lru_cache(KEYS)(self._seconds)
+        self.short = lru_cache(KEYS)(self._short)
+
+    def trust(self, trusting: bool) -> None:
+        """Believe from now on, or no more, that what takes little time goes on to."""
+        self._trusting = trusting
+        self._forget()
+
+    def learn(self, key: Hashable, size: int, seconds: float) -> None:
+        """A run of so many payloads took so long."""
+        self._cost.learn(key, size, seconds)
+        self._forget()
+
+    def lagged(self, seconds: float) -> None:
+        """What was made of a run came so much later than the run took."""
+        self._lag += SMOOTHING * (seconds - self._lag)
+        self._forget()
+
+    def overdue(self, key: Hashable, size: int, seconds: float) -> bool:
+        """Tell whether so many seconds are more than was expected of such a run."""
+        return seconds > self._cost.predict(key, size)
+
+    def _size(self, key: Hashable) -> int:
+        size = self._cost.worthwhile(key, self._most, self._lag)
+        if self.short(key):
+            while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
+                size //= 2
+        return size
+
+    def _seconds(self, key: Hashable, size: int) -> float:
+        return self._cost.predict(key, size) + self._lag if size else 0.0
+
+    def _short(self, key: Hashable) -> bool:
+        return self._trusting and 0 < self._cost.predict(key, FEW) < HANDING_OVER
+
+    def _forget(self) -> None:
+        for remembered in (self.size, self.seconds, self.short):
+            remembered.cache_clear()
