@@ -34,14 +34,14 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.
+        scope: Any = cycle.scope
         door = None if cycle.waiting_for_100_continue else self._door
-        found = door(cast(dict[str, Any], cycle.scope)) if door else None
+        found = door(scope) if door else None
         if isinstance(found, tuple):
             self._answer(cycle, *found)
             return
-        if found:
-            app = cast(ASGI3Application, partial(self._let_in, cycle, found))
-        super()._start_asgi_task(cycle, app)
+        let_in: Any = partial(self._let_in, cycle, found) if found else app
+        super()._start_asgi_task(cycle, let_in)
 
     async def _let_in(self, cycle: RequestResponseCycle, room: Room, *given: Any) -> None:
         """Be the application of a request that was let in."""
@@ -60,10 +60,10 @@ class Protocol(HttpToolsProtocol):
         body: bytes,
     ) -> None:
         """Write a whole answer; what is still to come of the body is dropped."""
-        lines = [b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers)]
         if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+            headers = [*headers, (b"connection", b"close")]
+        lines = b"\r\n".join(map(b": ".join, (*cycle.default_headers, *headers)))
+        self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body)))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:

@@ -5,14 +5,14 @@ import re
 import sys
 import warnings
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from random import getrandbits
 from time import perf_counter, time
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -177,19 +177,20 @@ class Statistics:
 
     def __init__(self) -> None:
         self._durations = {name: Duration() for name in ("success", "fail", *self.PARTS)}
+        self._parts = [(self._durations[part], span) for part, span in self.PARTS.items()]
         self._batches: dict[int, Duration] = {}
         self._last = 0.0
 
-    def answered(self, status: int, trace: "Trace") -> None:
-        """A request was answered."""
-        seconds = trace.seconds
+    def answered(self, status: int, seconds: float, spans: Mapping[str, float]) -> None:
+        """A request was answered after so many seconds, of which the spans took theirs."""
         if status >= 400:
             self._durations["fail"].add(seconds)
             return
         self._last = time()
         self._durations["success"].add(seconds)
-        for part, span in self.PARTS.items():
-            self._durations[part].add(trace.spans.get(span, 0.0))
+        for duration, span in self._parts:
+            duration.count += 1
+            duration.seconds += spans.get(span, 0.0)
 
     def batch_finished(self, size: int, seconds: float) -> None:
         """A batch came back."""
@@ -223,6 +224,10 @@ class ModelMetrics:
     def __init__(self, telemetry: Telemetry, model: str, version: str) -> None:
         self._telemetry = telemetry
         self.model, self.version = self._labels = model, version
+        self.headers = (
+            (b"x-model-name", model.encode()),
+            (b"x-model-version", version.encode()),
+        )
         self.request_seconds = telemetry.request_seconds.labels(*self._labels)
         self.preprocess_seconds = telemetry.preprocess_seconds.labels(*self._labels)
         self.queue_seconds = telemetry.queue_seconds.labels(*self._labels)
@@ -264,11 +269,11 @@ class ModelMetrics:
             self.watch_queue(int)  # nobody waits, and nothing of the model stays
         self._telemetry.unloaded.labels(*self._labels).inc()
 
-    def answered(self, status: int, trace: "Trace") -> None:
-        """A request for the model was answered."""
+    def answered(self, status: int, seconds: float, spans: Mapping[str, float]) -> None:
+        """A request for the model was answered after so many seconds, of which the spans a part."""
         self._requests(status).inc()
-        self.request_seconds.observe(trace.seconds)
-        self.statistics.answered(status, trace)
+        self.request_seconds.observe(seconds)
+        self.statistics.answered(status, seconds, spans)
 
     def batch_started(self, size: int) -> None:
         """A batch went to an executor."""
@@ -300,10 +305,21 @@ class Trace:
     started: float = field(default_factory=perf_counter)
     spans: dict[str, float] = field(default_factory=dict)
     batch_size: int = 0
+    _token: Token[str | None] = field(init=False, repr=False)
 
     def span(self, name: str, seconds: float) -> None:
         """Count a span; of instances side by side the slowest is what the caller waited for."""
-        self.spans[name] = max(self.spans.get(name, 0.0), seconds)
+        if seconds >= self.spans.get(name, 0.0):
+            self.spans[name] = seconds
+
+    def __enter__(self) -> Self:
+        """Begin a block in which what is logged bears the request's id."""
+        self._token = REQUEST_ID.set(self.request_id)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+        REQUEST_ID.reset(self._token)
 
     @property
     def seconds(self) -> float:

@@ -31,7 +31,7 @@ WHOLE = re.compile(r"-?[0-9]{1,9}")
 DATA_URL = re.compile(r"data:(?P<type>[^,]{0,100}),")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Instance:
     """Raw input, and where in the request it was."""
 
@@ -39,7 +39,7 @@ class Instance:
     pointer: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """What a body asks for; `top_k` as it was given."""
 
@@ -152,6 +152,10 @@ class Reader:
             raise InvalidInput(
                 f"a request may hold at most {self.max_instances} instances; send several", pointer
             )
+
+
+reader_of = lru_cache(maxsize=32)(Reader)
+"""Return the reader for a modality and at most so many instances."""
 
 
 @lru_cache(maxsize=32)

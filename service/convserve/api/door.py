@@ -6,7 +6,6 @@ the messages in which ASGI passes one on, and what a server checks of them, cost
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -46,7 +45,7 @@ class Door:
             for entry in operations
         ]
         self._find = lru_cache(maxsize=256)(self._match)
-        self._let_in = Counter[ServedModel]()
+        self._let_in: dict[ServedModel, int] = {}
 
     def __call__(self, scope: Scope) -> Whole | Room | None:
         """Return what a request gets whose body was not read.
@@ -59,12 +58,11 @@ class Door:
         if not found or not (model := self._repository.at_hand(**found[1])):
             return None
         scope["app"], scope["path_params"] = self._app, found[1]
-        request = Request(scope)
         try:
-            end = deadline(request)
-            model.admit(end, coming=self._let_in[model])
+            end = deadline(scope)
+            model.admit(end, coming=self._let_in.get(model, 0))
         except CapacityError as refusal:
-            return self._refuse(request, model, refusal)
+            return self._refuse(Request(scope), model, refusal)
         except CallerError:
             return None
         self._let(model)
@@ -82,10 +80,10 @@ class Door:
         """Count who comes in until this turn of the event loop ends, and the model knows of it."""
         if not self._let_in:
             asyncio.get_running_loop().call_soon(self._let_in.clear)
-        self._let_in[model] += 1
+        self._let_in[model] = self._let_in.get(model, 0) + 1
 
     def _refuse(self, request: Request, model: ServedModel, refusal: CapacityError) -> Whole:
-        with self._ledger.opened(request.scope) as trace:
+        with self._ledger.open(request.scope) as trace:
             trace.metrics = model.metrics
             return self._whole(request, problems.respond(request, refusal), trace)
 
@@ -94,7 +92,7 @@ class Door:
 
         async def answer(scope: Scope, receive: Receive) -> Whole | None:
             request = Request(scope, receive)
-            with self._ledger.opened(scope) as trace:
+            with self._ledger.open(scope) as trace:
                 try:
                     response = await handler(request)
                 except ClientDisconnect:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve import explanation
-from convserve.api.bodies import Instance, Reader
+from convserve.api.bodies import Instance, reader_of
 from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.reading import deadline as read_deadline
@@ -77,7 +77,7 @@ async def explain(request: Request) -> Response:
     _check_query(request)
     label, picture = request.query_params.get("label"), PICTURE in request.headers.get("accept", "")
     method = request.query_params.get("method", OCCLUSION)
-    deadline = read_deadline(request)
+    deadline = read_deadline(request.scope)
     model = await repository.get(request.path_params["name"], request.path_params.get("version"))
     trace.metrics = model.metrics
     with model.in_use, repository.memory.hold() as hold:
@@ -116,7 +116,7 @@ def _check(
 
 
 def _instance(request: Request, model: ServedModel, body: bytes) -> Instance:
-    reader = Reader(model.modality, max_instances=1)
+    reader = reader_of(model.modality, 1)
     call = reader.read(header(request.scope, b"content-type") or "", body)
     if call.top_k is not None:
         raise InvalidInput("an explanation is about one label: leave top_k out", "/top_k")

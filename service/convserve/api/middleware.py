@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,11 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from convserve.api import problems
 from convserve.api.headers import header
 from convserve.errors import Draining
-from convserve.telemetry import REQUEST_ID, Trace, request_id
+from convserve.telemetry import Trace, request_id
 from convserve.tracing import Facts, TimedTrace, Tracing
 
 CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
 READING = {"GET", "HEAD"}  # probes ask until all is well: an answer of 503 is no failure
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 logger = logging.getLogger(__name__)
 
@@ -28,22 +27,19 @@ class Ledger:
         self._tracing = tracing
         self._new_trace = TimedTrace if tracing else Trace
 
-    @contextmanager
-    def opened(self, scope: Scope) -> Iterator[Trace]:
-        """Give the trace of a new request, its scope's too; what is logged bears its id."""
+    def open(self, scope: Scope) -> Trace:
+        """Return the trace of a new request, its scope's too; it is to be entered."""
         trace = self._new_trace(request_id(header(scope, b"x-request-id")))
         scope["trace"] = trace
-        token = REQUEST_ID.set(trace.request_id)
-        try:
-            yield trace
-        finally:
-            REQUEST_ID.reset(token)
+        return trace
 
     def report(self, scope: Scope, trace: Trace, status: int) -> None:
         """Count and tell a request that was answered with `status`."""
+        seconds = trace.seconds
         if trace.metrics:
-            trace.metrics.answered(status, trace)
-        level, message = self._verdict(scope, trace, status)
+            trace.metrics.answered(status, seconds, trace.spans)
+        late = trace.metrics is not None and seconds > self._late_seconds
+        level, message = _verdict(scope["method"], status, late)
         if logger.isEnabledFor(level):
             what = {"method": scope["method"], "path": scope["path"], "status": status}
             logger.log(level, message, extra=what | trace.summary())
@@ -56,15 +52,16 @@ class Ledger:
             }
             self._tracing.finished(trace, headers, facts)
 
-    def _verdict(self, scope: Scope, trace: Trace, status: int) -> tuple[int, str]:
-        """Failed and late requests are told; refusals and usual answers only if all are."""
-        if status == CLIENT_LEFT:
-            return logging.INFO, "client left"
-        if status >= 500 and scope["method"] not in READING:
-            return logging.WARNING, "failed"
-        if trace.metrics and trace.seconds > self._late_seconds:
-            return logging.WARNING, "late"
-        return logging.DEBUG, "answered"
+
+def _verdict(method: str, status: int, late: bool) -> tuple[int, str]:
+    """Failed and late requests are told; refusals and usual answers only if all are."""
+    if status == CLIENT_LEFT:
+        return logging.INFO, "client left"
+    if status >= 500 and method not in READING:
+        return logging.WARNING, "failed"
+    if late:
+        return logging.WARNING, "late"
+    return logging.DEBUG, "answered"
 
 
 class Envelope:
@@ -79,7 +76,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with self._ledger.opened(scope) as trace:
+        with self._ledger.open(scope) as trace:
             reply = _Reply(send, trace)
             await self._answer(scope, receive, reply)
             self._ledger.report(scope, trace, reply.status)
@@ -120,13 +117,12 @@ def headers(trace: Trace) -> list[tuple[bytes, bytes]]:
     told = [
         (b"x-request-id", trace.request_id.encode()),
         (b"server-timing", trace.server_timing().encode()),
-        (b"x-content-type-options", b"nosniff"),
+        NO_SNIFFING,
     ]
     if trace.metrics:
-        told.append((b"x-model-name", trace.metrics.model.encode()))
-        told.append((b"x-model-version", trace.metrics.version.encode()))
+        told += trace.metrics.headers
     if trace.batch_size:
-        told.append((b"x-batch-size", str(trace.batch_size).encode()))
+        told.append((b"x-batch-size", b"%d" % trace.batch_size))
     return told
 
 

@@ -6,7 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convserve.api.bodies import WHOLE, Call, Instance, Reader
+from convserve.api.bodies import WHOLE, Call, Instance, reader_of
 from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.reading import admitted, read_body
@@ -41,7 +41,7 @@ async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:
     settings: Settings = request.app.state.settings
-    reader = Reader(model.modality, settings.max_instances)
+    reader = reader_of(model.modality, settings.max_instances)
     call = reader.read(header(request.scope, b"content-type") or "", body)
     stated = _top_k(call.top_k, len(model.labels), "/top_k")
     return call, _top_k(_query(request), len(model.labels), "?top_k") or stated

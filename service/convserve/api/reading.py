@@ -3,8 +3,10 @@
 import asyncio
 import re
 import zlib
+from time import monotonic
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from convserve.api.headers import header
 from convserve.engine.memory import Hold
@@ -25,15 +27,18 @@ WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 EXPANSION = 1032  # what DEFLATE makes of a byte at most
 
 
-def deadline(request: Request) -> float:
-    """Return when the answer becomes worthless, in seconds of the loop's clock."""
-    settings: Settings = request.app.state.settings
-    stated = header(request.scope, TIMEOUT)
+def deadline(scope: Scope) -> float:
+    """Return when the answer becomes worthless, in seconds of `time.monotonic`, the loop's clock.
+
+    Raises MalformedRequest.
+    """
+    stated = header(scope, TIMEOUT)
     if stated is None:
-        stated = str(settings.deadline_ms)
+        settings: Settings = scope["app"].state.settings
+        return monotonic() + settings.deadline_ms / 1e3
     if not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
-    return asyncio.get_running_loop().time() + int(stated) / 1e3
+    return monotonic() + int(stated) / 1e3
 
 
 async def admitted(request: Request) -> tuple[ServedModel, float]:
@@ -46,7 +51,7 @@ async def admitted(request: Request) -> tuple[ServedModel, float]:
     let_in = model is not None and not model.retired
     if not let_in:
         repository: Repository = request.app.state.repository
-        end = deadline(request)
+        end = deadline(request.scope)
         model = await repository.get(**request.path_params)
     request.scope["trace"].metrics = model.metrics
     if not let_in:

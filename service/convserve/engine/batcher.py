@@ -75,7 +75,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer(Generic[R]):
     """What came back for one payload, and what it took (durations in seconds)."""
 
@@ -85,7 +85,7 @@ class Answer(Generic[R]):
     batch_size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Finished(Generic[R]):
     """What an executor hands back: a row or exception per payload, and when it ran."""
 
@@ -103,10 +103,17 @@ class _Request(Generic[P, R]):
     since: float
     answer: asyncio.Future[Answer[R]]
     running: asyncio.Future[_Finished[R]] | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def stale(self, now: float) -> bool:
         """Tell whether the deadline has passed or the submitter is gone."""
         return self.answer.done() or self.deadline <= now
+
+    def leave(self) -> None:
+        """The submitter waits no more."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
 
     def give_up(self) -> None:
         """Tell the submitter that no answer comes by its deadline."""
@@ -200,15 +207,26 @@ class Batcher(Generic[P, R]):
         stopped, and InferenceFailed if `run` failed on this payload (its own ConvserveErrors
         pass unchanged).
         """
+        request = self._admit(payload, key, deadline, priority)
+        # Who found an executor idle was not judged by a prediction, nor is one judged by him.
+        predicted = request.running is None and deadline is not None
         try:
-            request = self._admit(payload, key, deadline, priority)
-            return await self._wait(request)
-        except ConvserveError as error:
-            self._observe.dropped(error.code)
-            raise
+            answer = await request.answer
         except asyncio.CancelledError:
             self._observe.cancelled("inference" if request.running else "queue")
+            self._forget(request)
             raise
+        except ConvserveError as error:
+            self._observe.dropped(error.code)
+            self._forget(request)
+            if predicted and isinstance(error, DeadlineExceeded):
+                self._caution = min(MOST_CAUTION, self._caution * MISSED)
+            raise
+        finally:
+            request.leave()
+        if predicted and self._caution > CAUTION:
+            self._caution = max(CAUTION, self._caution * MET)
+        return answer
 
     @property
     def waiting(self) -> int:
@@ -265,10 +283,18 @@ class Batcher(Generic[P, R]):
     def _admit(
         self, payload: P, key: Hashable, deadline: float | None, priority: Priority
     ) -> _Request[P, R]:
-        self.check(key=key, deadline=deadline, priority=priority)
-        answer = asyncio.get_running_loop().create_future()
+        try:
+            self.check(key=key, deadline=deadline, priority=priority)
+        except ConvserveError as error:
+            self._observe.dropped(error.code)
+            raise
+        loop = asyncio.get_running_loop()
         end = math.inf if deadline is None else deadline
-        request: _Request[P, R] = _Request(payload, key, priority, end, monotonic(), answer)
+        request: _Request[P, R] = _Request(
+            payload, key, priority, end, monotonic(), loop.create_future()
+        )
+        if deadline is not None:
+            request.timer = loop.call_at(deadline, request.give_up)
         displaced = self._waiting.admit(request)
         if displaced and not displaced.answer.done():
             displaced.answer.set_exception(self._full())
@@ -306,8 +332,11 @@ class Batcher(Generic[P, R]):
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
         if deadline <= now or (self._idle() > coming and not self._waiting):
             return
+        remaining = self._remaining_seconds()
+        if now + MOST_CAUTION * (remaining + self._waiting.bound(key, coming)) < deadline:
+            return  # as most have time enough: no need to look closer
         before, own = self._waiting.prospect(key, priority, coming)
-        needed = self._caution * ((self._remaining_seconds() + before) / self._executors + own)
+        needed = self._caution * ((remaining + before) / self._executors + own)
         if now + needed > deadline:
             raise DeadlineUnmeetable(
                 f"{self._name} would answer in {needed:.3f} s, after the deadline",
@@ -321,33 +350,6 @@ class Batcher(Generic[P, R]):
             if not batch.job.over:
                 seconds += abs(batch.needed - (now - batch.started))
         return seconds
-
-    async def _wait(self, request: _Request[P, R]) -> Answer[R]:
-        if request.deadline == math.inf:
-            return await self._answer(request)
-        predicted = request.running is None  # who found an executor idle was not judged by that
-        timer = asyncio.get_running_loop().call_at(request.deadline, request.give_up)
-        try:
-            answer = await self._answer(request)
-        except DeadlineExceeded:
-            self._judge(predicted, met=False)
-            raise
-        finally:
-            timer.cancel()
-        self._judge(predicted, met=True)
-        return answer
-
-    async def _answer(self, request: _Request[P, R]) -> Answer[R]:
-        try:
-            return await request.answer
-        finally:
-            self._forget(request)
-
-    def _judge(self, predicted: bool, met: bool) -> None:
-        """Be as cautious from now on as one more deadline teaches, which was met or missed."""
-        if predicted:
-            caution = self._caution * (MET if met else MISSED)
-            self._caution = min(MOST_CAUTION, max(CAUTION, caution))
 
     def _forget(self, request: _Request[P, R]) -> None:
         running = request.running

@@ -20,7 +20,7 @@ from pathlib import Path
 from convserve.engine.cgroup import groups, read
 from convserve.engine.cores import SCHEDSTAT, Cores
 
-NICENESS = 5  # of executors
+NICENESS = 10  # of executors
 MUCH = 0.05  # of the periods throttled: latencies are no longer the model's
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from enum import IntEnum
-from itertools import accumulate, count
+from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 
@@ -63,10 +63,11 @@ class Waiting(Generic[E]):
         self._predict = predict
         self._arrivals = count()
         self._lanes: dict[Lane, OrderedDict[E, int]] = {}
-        self._counts = [0 for _ in Priority]  # asked for several times a request
+        # How many wait of each priority or above; asked for several times a request.
+        self._counts = [0 for _ in Priority]
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return self._counts[-1]
 
     def seconds(self, priority: Priority = Priority.LOW, but: Lane | None = None) -> float:
         """Predict how long one executor would run for all that wait, of this priority or above.
@@ -95,13 +96,23 @@ class Waiting(Generic[E]):
             before += full * self._predict(key, size)
         return before, self._predict(key, min(size, others + 1 + length))
 
+    def bound(self, key: Hashable, coming: int = 0) -> float:
+        """Return what the runs of all that wait, and one more with `key`, take one by one.
+
+        Infinity if some of them have another key.
+        """
+        for _, other in self._lanes:
+            if other != key:
+                return math.inf
+        return (len(self) + coming + 1) * self._predict(key, 1)
+
     def lane(self) -> Lane:
         """Return the priority and key of who is next; somebody must wait."""
         return min(self._lanes, key=self._turn) if len(self._lanes) > 1 else next(iter(self._lanes))
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
-        return sum(self._counts[: priority + 1]) >= self._capacity
+        return self._counts[priority] >= self._capacity
 
     def admit(self, entry: E) -> E | None:
         """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
@@ -112,7 +123,7 @@ class Waiting(Generic[E]):
             self.leave(displaced)
         lane = self._lanes.setdefault((entry.priority, entry.key), OrderedDict())
         lane[entry] = next(self._arrivals)
-        self._counts[entry.priority] += 1
+        self._count(entry.priority, 1)
         return displaced
 
     def leave(self, entry: E) -> bool:
@@ -127,7 +138,11 @@ class Waiting(Generic[E]):
 
     def _drop(self, lane: Lane, entry: E) -> None:
         del self._lanes[lane][entry]
-        self._counts[lane[0]] -= 1
+        self._count(lane[0], -1)
+
+    def _count(self, priority: Priority, one: int) -> None:
+        for lower in range(priority, len(self._counts)):
+            self._counts[lower] += one
 
     def take(self, now: float, idle: int, only: Lane | None = None) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
@@ -140,7 +155,7 @@ class Waiting(Generic[E]):
         else waits: work that nobody can use is never done in another's place. Nobody joins a
         batch that this makes too late.
         """
-        shares = [math.ceil(waiting / idle) for waiting in accumulate(self._counts)]
+        shares = [math.ceil(waiting / idle) for waiting in self._counts]
         while self._lanes and only in (None, first := self.lane()):
             if batch := self._pop(first, min(self._size(first[1]), shares[first[0]]), now):
                 return batch

@@ -96,7 +96,7 @@ STEPS: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoded:
     """An image whose header was read: its size in pixels, and what decodes it.
 

@@ -29,7 +29,7 @@ IRRELEVANT = {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs", b"b
 """Chunks that Pillow does not let change the pixels either. Text may hold an orientation."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plain:
     """A PNG file that is whole: its size in pixels, and the file without what is irrelevant."""
 

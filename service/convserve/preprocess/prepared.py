@@ -1,4 +1,7 @@
-"""What every modality's preprocessing takes and gives."""
+"""What every modality's preprocessing takes and gives.
+
+What is made for each request is not frozen, here and elsewhere: that takes three times as long.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 SMALL = 2**16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """One input: arrays by name, without batch axis, and facts that the caller is told."""
 
@@ -19,7 +22,7 @@ class Prepared:
     facts: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pending:
     """Work that is still to be done: whether it deserves a thread, and the bytes it unpacks."""
 

@@ -87,7 +87,7 @@ def test_a_log_entry_names_its_request_and_its_exception(
 
 def test_every_application_has_metrics_of_its_own() -> None:
     one, other = Telemetry(), Telemetry()
-    ModelMetrics(one, "m", "1").answered(200, Trace("id"))
+    ModelMetrics(one, "m", "1").answered(200, 0.01, {})
     assert samples(one)["convserve_requests_total['1', '200', 'm']"] == 1
     assert not any("requests" in name for name in samples(other))
 
