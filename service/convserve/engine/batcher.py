@@ -8,9 +8,10 @@
                 └ queue full, deadline out of reach, draining: refused
 
 Work-conserving: whenever an executor is idle and somebody waits, a batch starts at once; while
-batches run, the next one fills. Everything but `run` happens on the event loop's thread. So does a
-run of a few that takes less than handing it over: it starts when the turn of the event loop ends,
-with all who came in that turn.
+batches run, the next one fills. One that is full and brief waits behind them already, so that no
+executor has to wait for a busy event loop. Everything but `run` happens on the event loop's thread.
+So does a run of a few that takes less than handing it over: it starts when the turn of the event
+loop ends, with all who came in that turn.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ from convserve.errors import (
     QueueFull,
 )
 
+# Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
+BRIEF = 0.05
 LONG = 0.1  # seconds, after which a run in the event loop was the last one there
 # What a prediction is multiplied by before a deadline is held against it. Each deadline that was
 # missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
@@ -123,20 +126,25 @@ class _Request(Generic[P, R]):
 
 @dataclass(eq=False, slots=True)
 class _Batch(Generic[P, R]):
-    """Requests on an executor; `timer` is what happens if they are not back by then.
+    """Requests on an executor, or next on one, for a run that is expected to take `needed` seconds.
 
-    The run is expected to take `needed` seconds.
+    `timer` is what happens if it has begun, and they are not back by then.
     """
 
     requests: Sequence[_Request[P, R]]
     job: Job[_Finished[R]]
     stop: Stop
-    started: float
     needed: float
-    timer: asyncio.TimerHandle
+    timer: asyncio.TimerHandle | None = None
 
     def wanted(self) -> bool:
         return not all(request.answer.done() for request in self.requests)
+
+    def remaining(self, now: float) -> float:
+        """Predict what is left of the run; one that is overdue is taken to be so once more."""
+        if self.job.over:
+            return 0.0
+        return self.needed if self.job.began is None else abs(self.needed - (now - self.job.began))
 
 
 class Batcher(Generic[P, R]):
@@ -270,12 +278,15 @@ class Batcher(Generic[P, R]):
         while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
                 request.answer.set_exception(self._refusal())
+        for job in self._pool.close():
+            for request in self._running.pop(job.result).requests:
+                if not request.answer.done():
+                    request.answer.set_exception(self._refusal())
         for running in [*self._running]:
             self._stop(running)
         for lost in self._lost:  # they may come back when there is no event loop any more
             lost.remove_done_callback(self._finish)
             lost.cancel()
-        self._pool.close()
 
     def _refusal(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
@@ -344,11 +355,10 @@ class Batcher(Generic[P, R]):
             )
 
     def _remaining_seconds(self) -> float:
-        """Predict what is left of the runs; one that is overdue is taken to be so once more."""
+        """Predict what is left of all runs together."""
         now, seconds = monotonic(), 0.0
         for batch in self._running.values():
-            if not batch.job.over:
-                seconds += abs(batch.needed - (now - batch.started))
+            seconds += batch.remaining(now)
         return seconds
 
     def _forget(self, request: _Request[P, R]) -> None:
@@ -362,12 +372,25 @@ class Batcher(Generic[P, R]):
         """Start what one arrival, or one executor coming back, makes possible."""
         if not self._waiting:
             return
-        if self._short(self._waiting.lane()):
+        lane = self._waiting.lane()
+        if self._short(lane):
             self._gather()
         elif (idle := self._idle()) > 0:
-            batch = self._waiting.take(monotonic(), idle)
-            if batch:
-                self._start(batch)
+            if requests := self._waiting.take(monotonic(), idle):
+                self._pool.run(self._new_job(requests))
+                self._watch()
+        elif idle > -self._executors and self._worth_queueing(lane):
+            begin = monotonic() + self._remaining_seconds() / self._executors
+            if requests := self._waiting.take(begin, 1):
+                self._pool.run_next(self._new_job(requests))
+                self._watch()
+
+    def _worth_queueing(self, lane: Lane) -> bool:
+        """Tell whether a whole batch waits in this lane, so brief that handing it over counts."""
+        priority, key = lane
+        size = self._forecast.size(key)
+        whole = priority is Priority.NORMAL and self._waiting.length(lane) >= size
+        return whole and 0 < self._forecast.seconds(key, size) < BRIEF
 
     def _short(self, lane: Lane) -> bool:
         """Tell whether a few payloads of this lane take less than handing them over."""
@@ -405,18 +428,32 @@ class Batcher(Generic[P, R]):
                 idle -= 1
         return idle
 
-    def _start(self, requests: list[_Request[P, R]]) -> None:
-        payloads = [request.payload for request in requests]
-        loop, stop = asyncio.get_running_loop(), self._new_stop()
-        job = self._pool.run(partial(self._execute, payloads, stop))
-        running = job.result
-        timer = loop.call_later(self._run_seconds, self._stop, running)
+    def _new_job(self, requests: list[_Request[P, R]]) -> Job[_Finished[R]]:
+        payloads, stop = [request.payload for request in requests], self._new_stop()
+        running = asyncio.get_running_loop().create_future()
+        job = Job(partial(self._execute, payloads, stop), running)
         needed = self._forecast.seconds(requests[0].key, len(requests))
-        self._running[running] = _Batch(requests, job, stop, monotonic(), needed, timer)
+        self._running[running] = _Batch(requests, job, stop, needed)
         for request in requests:
             request.running = running
         running.add_done_callback(self._finish)
         self._observe.batch_started(len(requests))
+        return job
+
+    def _watch(self) -> None:
+        """See to it that the runs which have begun end in time."""
+        for running, batch in self._running.items():
+            if batch.job.began is not None and batch.timer is None:
+                self._limit(running, batch)
+
+    def _limit(self, running: asyncio.Future[_Finished[R]], batch: _Batch[P, R]) -> None:
+        loop = asyncio.get_running_loop()
+        if batch.timer:
+            batch.timer.cancel()
+        if batch.stop.terminate:
+            batch.timer = loop.call_later(self._grace_seconds, self._lose, running)
+        else:
+            batch.timer = loop.call_later(self._run_seconds, self._stop, running)
 
     def _execute(self, payloads: Sequence[P], stop: Stop) -> _Finished[R]:
         started = monotonic()
@@ -428,20 +465,22 @@ class Batcher(Generic[P, R]):
         batch = self._running[running]
         if not batch.stop.terminate:
             batch.stop.terminate = True
-            batch.timer.cancel()
-            loop = asyncio.get_running_loop()
-            batch.timer = loop.call_later(self._grace_seconds, self._lose, running)
+            if batch.timer:
+                self._limit(running, batch)
 
     def _lose(self, running: asyncio.Future[_Finished[R]]) -> None:
         """Go on without a run that does not end, and without its executor."""
         batch = self._lost[running] = self._running.pop(running)
         logger.error("%s: %s; its executor is replaced", self._name, self.fault)
-        self._pool.close()  # what else runs there comes back all the same
+        left = self._pool.close()  # what else runs there comes back all the same
         self._pool = self._new_pool()
+        for job in left:
+            self._pool.run(job)
+        self._watch()
         self._dispatch()
         for request in batch.requests:
             if not request.answer.done():
-                request.answer.set_exception(self._overrun(monotonic() - batch.started))
+                request.answer.set_exception(self._overrun(self._run_seconds + self._grace_seconds))
 
     def _new_pool(self) -> Executors:
         return Executors(f"{self._name}-executor", self._cores)
@@ -456,11 +495,14 @@ class Batcher(Generic[P, R]):
             self._dispatch()
             return
         batch = self._running.pop(running)
-        batch.timer.cancel()
+        if batch.timer:
+            batch.timer.cancel()
         finished = running.result()
-        self._forecast.lagged(monotonic() - batch.started - finished.seconds)
+        began = batch.job.began or finished.started
+        self._forecast.lagged(monotonic() - began - finished.seconds)
         self._learn(batch.requests, batch.stop, finished)
         self._dispatch()  # first of all, so that the executor does not idle
+        self._watch()
         self._hand_out(batch.requests, batch.stop, finished)
 
     def _learn(

@@ -110,6 +110,10 @@ class Waiting(Generic[E]):
         """Return the priority and key of who is next; somebody must wait."""
         return min(self._lanes, key=self._turn) if len(self._lanes) > 1 else next(iter(self._lanes))
 
+    def length(self, lane: Lane) -> int:
+        """Return how many wait in a lane in which somebody does."""
+        return len(self._lanes[lane])
+
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
         return self._counts[priority] >= self._capacity

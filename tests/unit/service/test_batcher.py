@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import LONG, Answer, Batcher
+from convserve.engine.batcher import BRIEF, LONG, Answer, Batcher
 from convserve.engine.cost import CostModel
 from convserve.engine.forecast import FEW, HANDING_OVER
 from convserve.engine.isolation import Stop, run_isolated
@@ -576,6 +576,64 @@ async def test_an_exception_in_a_row_fails_that_row_alone() -> None:
     assert refused is unusable  # the service's own errors pass unchanged
     assert isinstance(failed, InferenceFailed)
     await batcher.close()
+
+
+# ------------------------------------------------- whole brief batches, that wait on their executor
+
+
+@on_a_loop
+async def test_a_whole_brief_batch_does_not_wait_for_the_event_loop() -> None:
+    async with bench(max_batch_size=2, cost=Known(BRIEF / 100)) as b:
+        tasks = await b.submitted("abcdefg")
+        await b.gate.running(1)
+        b.gate.open(2)
+        while len(b.gate.batches) < 2:  # without a turn of the event loop
+            pass
+        assert b.gate.batches == [["a"], ["b", "c"]]
+        assert b.batcher.waiting == 4
+        b.gate.open()
+        assert [(await task).batch_size for task in tasks] == [1, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("payloads", "options", "priority"),
+    [
+        ("ab", {"cost": Known(BRIEF / 100)}, Priority.NORMAL),  # half of a batch
+        ("abc", {"cost": Known(BRIEF)}, Priority.NORMAL),
+        ("abc", {"cost": CostModel()}, Priority.NORMAL),  # nothing is known
+        ("abc", {"cost": Known(BRIEF / 100)}, Priority.LOW),
+    ],
+)
+def test_all_others_wait_for_those_who_may_join_or_pass_them(
+    payloads: str, options: dict[str, Any], priority: Priority
+) -> None:
+    async def scenario() -> None:
+        async with bench(max_batch_size=2, **options) as b:
+            await b.submitted(payloads, priority=priority)
+            assert b.batcher.waiting == len(payloads) - 1
+
+    asyncio.run(scenario())
+
+
+@on_a_loop
+async def test_no_more_than_one_batch_waits_on_each_executor() -> None:
+    async with bench(executors=2, max_batch_size=1, cost=Known(BRIEF / 100)) as b:
+        await b.submitted(range(9))
+        assert b.batcher.waiting == 5
+
+
+@on_a_loop
+async def test_who_waits_on_an_executor_hears_when_it_closes() -> None:
+    b = Bench(executors=1, max_batch_size=1, cost=Known(BRIEF / 100))
+    running, ahead, waiting = await b.submitted("abc")
+    await b.gate.running(1)
+    await b.batcher.close()
+    for task in (ahead, waiting):
+        with pytest.raises(Draining):
+            await task
+    b.gate.open()
+    assert (await running).value == "a!"
+    assert b.gate.batches == [["a"]]
 
 
 # ------------------------------------------------------------- short runs, on the loop's own thread

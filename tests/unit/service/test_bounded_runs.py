@@ -136,6 +136,42 @@ async def test_executors_are_replaced_once_and_no_more() -> None:
         assert (await waiting).value == "next!"
 
 
+BRIEF_RUNS = {"executors": 1, "max_batch_size": 1, "cost": Known(0.001)}
+"""With these, one payload waits on the executor already."""
+
+
+@on_a_loop
+async def test_what_waited_behind_a_lost_run_goes_on_elsewhere() -> None:
+    async with serving(run_seconds=0.05, grace_seconds=0.05, **BRIEF_RUNS) as (_, batcher):
+        stuck, *others = [asyncio.create_task(batcher.submit(p)) for p in ("stuck", "a", "b")]
+        with pytest.raises(DeadlineExceeded):
+            await stuck
+        assert [(await task).value for task in others] == ["a!", "b!"]
+
+
+@on_a_loop
+async def test_a_run_behind_another_has_as_much_time() -> None:
+    async with serving(run_seconds=0.05, **BRIEF_RUNS) as (model, batcher):
+        tasks = [asyncio.create_task(batcher.submit("endless")) for _ in range(3)]
+        for task in tasks:
+            with pytest.raises(DeadlineExceeded, match=r"stopped after a run of 0\.[01] s"):
+                await task
+        assert model.stopped == [["endless"]] * 3
+
+
+@on_a_loop
+async def test_a_run_behind_another_that_nobody_waits_for_any_more_ends_at_once() -> None:
+    async with serving(run_seconds=1, **BRIEF_RUNS) as (model, batcher):
+        first, left = [asyncio.create_task(batcher.submit("endless")) for _ in range(2)]
+        await until(lambda: len(batcher._running) == 2)
+        left.cancel()
+        await asyncio.sleep(0.03)
+        assert model.stopped == []
+        first.cancel()
+        await until(lambda: model.stopped == [["endless"]] * 2)
+        await until(lambda: batcher.idle)
+
+
 @on_a_loop
 async def test_others_on_a_replaced_pool_come_back() -> None:
     async with serving(run_seconds=0.2, grace_seconds=0.05, executors=2, max_batch_size=1) as (

@@ -5,7 +5,7 @@ import threading
 from queue import SimpleQueue
 
 from convserve.engine.cores import Cores
-from convserve.engine.executors import Executors
+from convserve.engine.executors import Executors, Job
 from tests.unit.service.batching import on_a_loop, until
 
 
@@ -20,18 +20,24 @@ class Work:
         return threading.current_thread()
 
 
+def given(executors: Executors, work: Work) -> Job[threading.Thread]:
+    job = Job(work, asyncio.get_running_loop().create_future())
+    executors.run(job)
+    return job
+
+
 @on_a_loop
 async def test_who_came_back_last_goes_next() -> None:
     executors = Executors("pool", Cores())
     works = [Work() for _ in range(3)]
-    jobs = [executors.run(work) for work in works]
+    jobs = [given(executors, work) for work in works]
     threads = []
     for place in (1, 2, 0):
         works[place].end.put(None)
         threads.append(await jobs[place].result)
     for expected in reversed(threads):
         work = Work()
-        job = executors.run(work)
+        job = given(executors, work)
         threads.append(expected)
         works.append(work)
         jobs.append(job)
@@ -44,7 +50,7 @@ async def test_who_came_back_last_goes_next() -> None:
 @on_a_loop
 async def test_a_job_is_over_before_the_event_loop_has_its_result() -> None:
     executors, work = Executors("pool", Cores()), Work()
-    job = executors.run(work)
+    job = given(executors, work)
     assert not job.over
     work.end.put(None)
     while not job.over:  # without a turn of the event loop
@@ -52,14 +58,14 @@ async def test_a_job_is_over_before_the_event_loop_has_its_result() -> None:
     assert not job.result.done()
     again = Work()
     again.end.put(None)
-    assert await executors.run(again).result == await job.result  # no second thread
+    assert await given(executors, again).result == await job.result  # no second thread
     executors.close()
 
 
 @on_a_loop
 async def test_busy_threads_end_when_their_work_is_done() -> None:
     executors, work = Executors("pool", Cores()), Work()
-    job = executors.run(work)
+    job = given(executors, work)
     executors.close()
     work.end.put(None)
     thread = await job.result
@@ -70,7 +76,7 @@ def test_a_result_that_nobody_waits_for_is_dropped() -> None:
     executors, work = Executors("pool", Cores()), Work()
 
     async def leave() -> None:
-        executors.run(work)
+        given(executors, work)
 
     asyncio.run(leave())
     work.end.put(None)
