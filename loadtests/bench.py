@@ -4,7 +4,8 @@ peers).
 A model is an artifact of the store, or a network of `nets`. For each, in rounds that take turns in
 one run: bare ONNX Runtime with its best batch size, side by side on one thread per core (the
 limit), then closed loops of 1, 16, 64 and 256 users against convserve by several routes, against a
-null net behind convserve, and, for pictures, against the peers. All run the graph of floats; where
+null net behind convserve, and, for pictures, against the peers and, if they are PNG files, against
+the least service that uvicorn makes possible (`least`). All run the graph of floats; where
 the artifact has one of 8-bit integers, convserve with that is one server more. All decode the same
 file, the limit none. CPU is counted over all of a server's processes. Each server is started for
 its turn and runs alone: what others do while nobody asks them takes half of what one could answer.
@@ -41,7 +42,7 @@ from loadtests.nulls import null
 from loadtests.options import conditions, options
 from loadtests.peers.classifier import decode
 from loadtests.samples import Sample, latest_version, read_model
-from loadtests.server import PEERS, Server, convserve, peer
+from loadtests.server import PEERS, Server, convserve, least, peer
 from loadtests.table import markdown
 
 USERS = [1, 16, 64, 256]
@@ -52,7 +53,7 @@ SIZES = (1, 8, 32)
 OURS, NULL, INT8 = "convserve", "null net", "convserve, int8"
 FORM_ROUTE, TENSOR_ROUTE = "convserve, form", "convserve, v2"
 NULL_FORM = "null net, form"
-NAIVE = "naive"
+NAIVE, LEAST = "naive", "the least"
 PAIRED = ("rates", "p99s")
 HEAD = [
     "server", "users", "answers/s", "of the limit", "CPU µs / answer", "over the limit's",
@@ -168,8 +169,10 @@ def ours(store: Path, newest: Path, sample: Sample, facts: Figures) -> Iterator[
 def theirs(
     peers: Iterable[str], newest: Path, sample: Sample, facts: Figures
 ) -> Iterator[Contender]:
-    """Yield the peers, which take pictures only."""
+    """Yield the peers, which take pictures only, and before them the least service."""
     if facts["preprocess"]["modality"] == "image":
+        if sample.media_type == "image/png":
+            yield Contender(partial(least, newest), {LEAST: ("/", sample)})
         for name in peers:
             start = partial(peer, name, newest, threads=1, workers=2)
             question = forms(sample, facts)[PEERS[name].body]

@@ -97,20 +97,22 @@ def peer(
 ) -> Iterator[Server]:
     """Serve an image classifier as another server does, by its entry in `PEERS`."""
     known = PEERS[name]
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    facts = {
-        "graph": str((artifact / manifest["graphs"]["predict"]["file"]).absolute()),
-        "side": manifest["inputs"][0]["shape"][1],
-        "labels": manifest["postprocess"]["labels"],
-        "threads": threads,
-    }
     environment = {
         "WORKERS": str(workers),
         "PYTHONPATH": str(Path(__file__).parents[1]),
-        "CLASSIFIER": json.dumps(facts),
+        "CLASSIFIER": _facts(artifact, threads),
     }
     command = [*enter, known.python, "-m", f"loadtests.peers.{known.module}"]
     with _process(command, environment, known.path, known.ready) as server:
+        yield server
+
+
+@contextmanager
+def least(artifact: Path) -> Iterator[Server]:
+    """Run the least service that classifies pictures in batches: what uvicorn leaves to any."""
+    environment = {"CLASSIFIER": _facts(artifact, threads=1)}
+    command = [sys.executable, "-m", "loadtests.least"]
+    with _process(command, environment, "/", "/") as server:
         yield server
 
 
@@ -119,6 +121,19 @@ def refuser() -> Iterator[Server]:
     """Run an application that does nothing but refuse: what any server must pay for it."""
     with _process([sys.executable, "-m", "loadtests.refuser"], {}) as server:
         yield server
+
+
+def _facts(artifact: Path, threads: int) -> str:
+    """Return what `peers.classifier` has to know, as JSON."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    return json.dumps(
+        {
+            "graph": str((artifact / manifest["graphs"]["predict"]["file"]).absolute()),
+            "side": manifest["inputs"][0]["shape"][1],
+            "labels": manifest["postprocess"]["labels"],
+            "threads": threads,
+        }
+    )
 
 
 @contextmanager
