@@ -105,6 +105,7 @@ if __name__ == "__main__":
         port=int(os.environ["CONVSERVE_PORT"]),
         lifespan="off",
         proxy_headers=False,
+        timeout_graceful_shutdown=1,  # who sends what the network does not take waits for ever
         access_log=False,
         log_level="warning",
     )
