@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 WINDOW = 15  # runs of one batch size that are remembered
-# Of a payload's cost: for less, none of them waits for more to join its batch. What handing a batch
-# over costs besides is seen in no run: at 0.05, batches of texts were so small that it took a sixth
-# of all answers.
+# Of a payload's cost: for less, none of them waits for more to join its batch. At 0.05, batches of
+# texts were so small that handing them over took a sixth of all answers.
 GAIN = 0.01
 RUNS = 3  # after which a batch size is compared with others
 SHAPES = 64  # shapes that are remembered, the ones learned last

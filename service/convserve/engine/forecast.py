@@ -9,9 +9,10 @@ from typing import Protocol
 
 KEYS = 512  # pairs of a key and a batch size whose prediction is remembered
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
-# Seconds that handing a batch to an executor and back takes: two threads are woken, and contend for
-# the interpreter. Where a batch of a few takes less, it is `short` (docs/adr/0011).
-HANDING_OVER, FEW = 0.0003, 4
+# Seconds of CPU that handing a batch to an executor and back takes, at least: two threads are woken,
+# and contend for the interpreter. Larger batches save it; where one of a few takes less, it is
+# `short` (docs/adr/0011).
+HANDING_OVER, FEW = 0.00015, 4
 
 
 class Cost(Protocol):
@@ -67,7 +68,7 @@ class Forecast:
         return seconds > self._cost.predict(key, size)
 
     def _size(self, key: Hashable) -> int:
-        size = self._cost.worthwhile(key, self._most, self._lag)
+        size = self._cost.worthwhile(key, self._most, self._lag + HANDING_OVER)
         if self.short(key):
             while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
                 size //= 2
