@@ -9,7 +9,7 @@ from typing import Protocol
 
 KEYS = 512  # pairs of a key and a batch size whose prediction is remembered
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
-# Seconds of CPU that handing a batch to an executor and back takes, at least: two threads are woken,
+# Seconds of CPU that handing a batch to an executor and back takes, at least: two threads wake up
 # and contend for the interpreter. Larger batches save it; where one of a few takes less, it is
 # `short` (docs/adr/0011).
 HANDING_OVER, FEW = 0.00015, 4
