@@ -379,7 +379,7 @@ class Batcher(Generic[P, R]):
             if requests := self._waiting.take(monotonic(), idle):
                 self._pool.run(self._new_job(requests))
                 self._watch()
-        elif idle > -self._executors and self._worth_queueing(lane):
+        elif idle > -self._executors and not self._lost and self._worth_queueing(lane):
             begin = monotonic() + self._remaining_seconds() / self._executors
             if requests := self._waiting.take(begin, 1):
                 self._pool.run_next(self._new_job(requests))

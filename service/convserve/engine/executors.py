@@ -44,22 +44,28 @@ class Executors:
         self._lock = Lock()
         self._idle: list[SimpleQueue[Job[Any] | None]] = []
         self._ahead: deque[Job[Any]] = deque()
+        self._busy = 0
         self._closed = False
 
     def run(self, job: Job[Any]) -> None:
         """Begin a job on an idle thread, on a new one if there is none."""
         with self._lock:
+            self._busy += 1
             entrance = self._idle.pop() if self._idle else None
-        _give(job, entrance or self._hire())
+        job.began = monotonic()
+        (entrance or self._hire()).put(job)
 
     def run_next(self, job: Job[Any]) -> None:
-        """Begin a job as soon as a thread is free, which does not wait for the event loop then."""
+        """Begin a job as soon as a thread is free, which does not wait for the event loop then.
+
+        At once if one is idle, or if none is busy.
+        """
         with self._lock:
-            entrance = self._idle.pop() if self._idle else None
-            if not entrance:
+            waits = self._busy and not self._idle
+            if waits:
                 self._ahead.append(job)
-        if entrance:
-            _give(job, entrance)
+        if not waits:
+            self.run(job)
 
     def close(self) -> list[Job[Any]]:
         """Let the threads go, the idle now, the others when their job is over.
@@ -100,14 +106,10 @@ class Executors:
                 job = self._ahead.popleft()
                 job.began = monotonic()
                 return job
+            self._busy -= 1
             if not self._closed:
                 self._idle.append(entrance)
             return None
-
-
-def _give(job: Job[Any], entrance: SimpleQueue[Job[Any] | None]) -> None:
-    job.began = monotonic()
-    entrance.put(job)
 
 
 def _settle(future: asyncio.Future[T], result: T) -> None:

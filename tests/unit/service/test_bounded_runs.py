@@ -13,6 +13,7 @@ import pytest
 
 from convserve.engine.batcher import Answer, Batcher
 from convserve.engine.cost import CostModel
+from convserve.engine.forecast import Cost
 from convserve.engine.isolation import Stop
 from convserve.errors import DeadlineExceeded, DeadlineUnmeetable, Draining, InferenceFailed
 from tests.unit.service.batching import Known, make, on_a_loop, until
@@ -121,10 +122,14 @@ async def test_a_run_that_does_not_stop_is_lost_and_its_executor_replaced() -> N
         assert batcher.idle
 
 
-@on_a_loop
-async def test_executors_are_replaced_once_and_no_more() -> None:
+@pytest.mark.parametrize("cost", [CostModel(), Known(0.001)])
+def test_executors_are_replaced_once_and_no_more(cost: Cost) -> None:
+    asyncio.run(replaced_once(cost))
+
+
+async def replaced_once(cost: Cost) -> None:
     limits = {"run_seconds": 0.01, "grace_seconds": 0.01, "executors": 2, "max_batch_size": 1}
-    async with serving(**limits) as (model, batcher):
+    async with serving(**limits, cost=cost) as (model, batcher):
         stuck = [asyncio.create_task(batcher.submit("stuck", deadline=soon(0.5))) for _ in "abcdef"]
         results = await asyncio.gather(*stuck, return_exceptions=True)
         assert {type(result) for result in results} == {DeadlineExceeded}

@@ -63,6 +63,22 @@ async def test_a_job_is_over_before_the_event_loop_has_its_result() -> None:
 
 
 @on_a_loop
+async def test_what_is_next_begins_where_and_when_a_thread_is_free() -> None:
+    executors, works = Executors("pool", Cores()), [Work() for _ in range(3)]
+    jobs = [Job(work, asyncio.get_running_loop().create_future()) for work in works]
+    for job in jobs:
+        executors.run_next(job)  # the first at once: nobody would come back
+    assert [job.began is not None for job in jobs] == [True, False, False]
+    works[0].end.put(None)
+    while jobs[1].began is None:  # without a turn of the event loop
+        pass
+    assert jobs[0].over
+    assert executors.close() == [jobs[2]]
+    works[1].end.put(None)
+    assert await jobs[0].result is await jobs[1].result
+
+
+@on_a_loop
 async def test_busy_threads_end_when_their_work_is_done() -> None:
     executors, work = Executors("pool", Cores()), Work()
     job = given(executors, work)
