@@ -86,7 +86,7 @@ async def together(
     while model.idle:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     asked = [asyncio.create_task(ask(client, text)) for text in texts]
-    while len(model._batcher._waiting) < len(texts):  # noqa: ASYNC110
+    while model._batcher.waiting < len(texts):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     gate.open.set()
     assert (await first).status_code == 200

@@ -217,11 +217,11 @@ class Batcher(Generic[P, R]):
         """
         request = self._admit(payload, key, deadline, priority)
         # Who found an executor idle was not judged by a prediction, nor is one judged by him.
-        predicted = request.running is None and deadline is not None
+        predicted = deadline is not None and not self._began(request)
         try:
             answer = await request.answer
         except asyncio.CancelledError:
-            self._observe.cancelled("inference" if request.running else "queue")
+            self._observe.cancelled("inference" if self._began(request) else "queue")
             self._forget(request)
             raise
         except ConvserveError as error:
@@ -238,8 +238,9 @@ class Batcher(Generic[P, R]):
 
     @property
     def waiting(self) -> int:
-        """How many payloads wait."""
-        return len(self._waiting)
+        """How many payloads wait, for a place in a batch or with theirs for an executor."""
+        queued = [batch for batch in self._running.values() if batch.job.began is None]
+        return len(self._waiting) + sum(len(batch.requests) for batch in queued)
 
     @property
     def idle(self) -> bool:
@@ -360,6 +361,13 @@ class Batcher(Generic[P, R]):
         for batch in self._running.values():
             seconds += batch.remaining(now)
         return seconds
+
+    def _began(self, request: _Request[P, R]) -> bool:
+        """Tell whether the run of a request has begun, or is over."""
+        if request.running is None:
+            return False
+        batch = self._running.get(request.running)
+        return batch is None or batch.job.began is not None
 
     def _forget(self, request: _Request[P, R]) -> None:
         running = request.running

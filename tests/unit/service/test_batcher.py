@@ -478,7 +478,7 @@ async def test_the_departed_give_their_place_to_others() -> None:
         await asyncio.wait([first])
         b.submit("fits now")
         await asyncio.sleep(0)
-        assert b.batcher.waiting == 2
+        assert len(b.batcher._waiting) == 2
     assert b.gate.batches == [["running"], ["b", "fits now"]]
 
 
@@ -494,7 +494,7 @@ async def test_drain_finishes_the_accepted_and_refuses_the_new() -> None:
         b.gate.open()
         await draining
         assert all([(await task).value.endswith("!") for task in accepted])
-        assert b.batcher.waiting == 0
+        assert len(b.batcher._waiting) == 0
         assert b.record.reasons == {"draining": 1}
 
 
@@ -590,7 +590,7 @@ async def test_a_whole_brief_batch_does_not_wait_for_the_event_loop() -> None:
         while len(b.gate.batches) < 2:  # without a turn of the event loop
             pass
         assert b.gate.batches == [["a"], ["b", "c"]]
-        assert b.batcher.waiting == 4
+        assert len(b.batcher._waiting) == 4
         b.gate.open()
         assert [(await task).batch_size for task in tasks] == [1, 2, 2, 2, 2, 2, 2]
 
@@ -610,7 +610,7 @@ def test_all_others_wait_for_those_who_may_join_or_pass_them(
     async def scenario() -> None:
         async with bench(max_batch_size=2, **options) as b:
             await b.submitted(payloads, priority=priority)
-            assert b.batcher.waiting == len(payloads) - 1
+            assert len(b.batcher._waiting) == len(payloads) - 1
 
     asyncio.run(scenario())
 
@@ -619,7 +619,7 @@ def test_all_others_wait_for_those_who_may_join_or_pass_them(
 async def test_no_more_than_one_batch_waits_on_each_executor() -> None:
     async with bench(executors=2, max_batch_size=1, cost=Known(BRIEF / 100)) as b:
         await b.submitted(range(9))
-        assert b.batcher.waiting == 5
+        assert len(b.batcher._waiting) == 5
 
 
 @on_a_loop
