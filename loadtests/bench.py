@@ -55,6 +55,7 @@ FORM_ROUTE, TENSOR_ROUTE = "convserve, form", "convserve, v2"
 NULL_FORM = "null net, form"
 NAIVE, LEAST = "naive", "the least"
 PAIRED = ("rates", "p99s")
+COLOURS = 10  # that lines have, then they begin again
 HEAD = [
     "server", "users", "answers/s", "of the limit", "CPU µs / answer", "over the limit's",
     "p50 ms", "p99 ms", "failed",
@@ -305,12 +306,13 @@ def plot(record: Figures, path: Path) -> None:
             (left, "cpu", "CPU µs per answer", "log"),
             (right, "rate", "answers per second", "linear"),
         ):
-            for name in [name for name in names if name not in (NULL, NULL_FORM)]:
+            shown = [name for name in names if name not in (NULL, NULL_FORM)]
+            for place, name in enumerate(shown):
                 steps = [step for step in measured["steps"] if step["server"] == name]
                 axis.plot(
                     [step["users"] for step in steps],
                     [step[what] for step in steps],
-                    "o-",
+                    "o-" if place < COLOURS else "s--",
                     label=name,
                 )
             axis.axhline(measured["limit"][what], color="0.5", linestyle=":", label="limit")
