@@ -10,7 +10,6 @@ import json
 import math
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -19,6 +18,7 @@ import pyspng
 import uvicorn
 
 from loadtests.peers.classifier import Classifier
+from loadtests.refuser import Receive, Scope, Send
 
 LARGEST = 8
 NICENESS, TURN_SECONDS = 10, 0.0001  # of executors, and for the interpreter: as convserve has them
@@ -73,12 +73,7 @@ class Application:
     def __init__(self) -> None:
         self._batcher: Batcher | None = None
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be an ASGI application."""
         if scope["type"] != "http":
             return

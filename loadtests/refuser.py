@@ -9,11 +9,12 @@ import uvicorn
 HEADERS = [(b"content-length", b"0"), (b"retry-after", b"1")]
 
 
-async def refuse(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[Any]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Be an ASGI application."""
     if scope["type"] != "http":
         return
