@@ -194,6 +194,11 @@ def picture(
     return stream.getvalue()
 
 
+def assert_rounded_alike(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
+    """Two implementations of a resizing kernel may round differently: twice, once for each side."""
+    np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=2)
+
+
 def wav(
     seconds: float,
     rate: int = RATE,

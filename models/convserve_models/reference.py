@@ -49,7 +49,9 @@ def _image_step(picture: Image.Image, step: Step) -> Image.Image:
         width, height = picture.size
         scale = min(width, height)
         size = (width * shorter // scale, height * shorter // scale)
-        return picture.resize(size, FILTERS[step.get("filter", "bilinear")])
+        kernel = FILTERS[step.get("filter", "bilinear")]
+        # Which side Pillow takes first depends on its version.
+        return picture.resize((size[0], height), kernel).resize(size, kernel)
     if step["op"] == "center_crop":
         height, width = step["size"]
         left, top = (picture.width - width) // 2, (picture.height - height) // 2

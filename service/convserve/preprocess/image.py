@@ -31,6 +31,7 @@ from convserve.errors import (
 )
 from convserve.preprocess import png
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
+from convserve.preprocess.resize import resized
 from convserve.settings import Settings
 
 # Naming the plugins keeps Pillow from importing all of its forty.
@@ -75,7 +76,7 @@ def resize(image: Image.Image, step: Resize) -> Image.Image:
     """Return the image with its shorter side `shorter` pixels long, antialiased."""
     shorter = min(image.size)
     size = image.width * step.shorter // shorter, image.height * step.shorter // shorter
-    return image.resize(size, Image.Resampling[step.filter.upper()])
+    return resized(image, size, step.filter)
 
 
 def center_crop(image: Image.Image, step: CenterCrop) -> Image.Image:
