@@ -31,6 +31,7 @@ LENGTH = 16
 SIDE = 8
 BRIGHT = 200.5  # mean value of a pixel's channels
 COARSE = 1 / 64
+RESIZED = 1e-3  # what rounding while a picture is resized changes of a probability, at most
 SLOW, ROUNDS = "z", 100  # each z in a text costs the text network 3.4 GFLOP more
 Manifest = dict[str, Any]
 Floats = NDArray[np.float32]

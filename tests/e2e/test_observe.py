@@ -22,7 +22,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.artifacts import IMAGE, LENGTH, SLOW, TEXT, build_text
+from tests.artifacts import IMAGE, LENGTH, ROUNDS, SLOW, TEXT, build_text, text_graph
 from tests.e2e.process import ROOT, Server, await_ready, free_port, serving
 from tests.observability import alerts, as_values, dashboard_queries, recorded
 
@@ -283,12 +283,15 @@ def test_fault_4_memory_limit(store: Path, tmp_path: Path) -> None:
     assert any(line["message"] == "failed" and line["status"] == 503 for line in lines)
 
 
-def test_fault_5_slow_model(pristine_store: Path, tmp_path: Path) -> None:
+def test_fault_5_slow_model(store: Path, tmp_path: Path) -> None:
+    (store / TEXT / "1").rename(tmp_path / "quick")
+    build_text(store, graph=text_graph(rounds=5 * ROUNDS))  # slow on a fast machine, too
+
     def ask(client: httpx.Client) -> None:
         assert client.post(AT_TEXT, json={"text": SLOW * LENGTH}).status_code == 200
 
     with (
-        observed(pristine_store, tmp_path, settings={"CONVSERVE_LATE_MS": "250"}) as (
+        observed(store, tmp_path, settings={"CONVSERVE_LATE_MS": "250"}) as (
             server,
             operator,
         ),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convserve.cli import main
-from tests.artifacts import IMAGE, IMAGE_LABELS, image_probabilities, picture
+from tests.artifacts import IMAGE, IMAGE_LABELS, RESIZED, image_probabilities, picture
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_folder_becomes_a_table(pristine_store: Path, folder: Path, tmp_path: 
     for row in rows:
         expected = image_probabilities(Path(row["file"]).read_bytes())
         assert row["label_1"] == IMAGE_LABELS[int(expected.argmax())]
-        assert float(row["probability_1"]) == pytest.approx(expected.max(), abs=1e-5)
+        assert float(row["probability_1"]) == pytest.approx(expected.max(), abs=RESIZED)
         assert row["label_2"] != row["label_1"]
         assert row["error"] == ""
 

