@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve.engine import cores as module
-from convserve.engine.cores import REST_SECONDS, Cores, Seat
+from convserve.engine.cores import BRIEF, REST_SECONDS, Cores, Seat
 
 CPUS = os.sched_getaffinity(0)
 
@@ -75,6 +75,31 @@ def test_what_was_seen_long_ago_is_not_compared(clock: Iterator[list[float]]) ->
     assert cores.take(None) is not None
 
 
+def compute(seconds: float = 2 * BRIEF) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_after_a_brief_run_a_thread_goes_where_it_likes(brief: bool) -> None:
+    seen = list[set[int]]()
+
+    def sit() -> None:
+        seat = Seat(Cores(CPUS))
+        for brief_now in (False, brief, False):
+            with seat:
+                seen.append(os.sched_getaffinity(0))
+                if not brief_now:
+                    compute()
+
+    thread = threading.Thread(target=sit)
+    thread.start()
+    thread.join()
+    assert len(seen[1]) == 1
+    assert seen[2] == (CPUS if brief else seen[1])
+
+
 def on_a_thread(cores: Cores, seen: list[set[int]], here: threading.Barrier) -> threading.Thread:
     def sit() -> None:
         with Seat(cores):
@@ -112,6 +137,7 @@ def test_a_seat_looks_how_crowded_its_core_is(monkeypatch: pytest.MonkeyPatch) -
         seat = Seat(cores)
         for _ in range(3):
             with seat:
+                compute()
                 time.sleep(0.001)  # the kernel counts when it switches
 
     thread = threading.Thread(target=sit)
