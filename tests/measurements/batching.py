@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from convserve import cli, served_model
 from convserve.engine.batcher import Batcher
+from convserve.engine.isolation import Run
 from loadtests.generator import Figures, Generator, generator
 from loadtests.options import options
 from loadtests.samples import Sample, read_model
@@ -45,6 +46,12 @@ class FixedBatcher(Batcher[P, R]):
 
     _since = math.inf  # when the next batch began to wait
 
+    def __init__(self, run: Run[P, R], **given: Any) -> None:
+        super().__init__(run, **given)
+        free = self._runs.idle
+        # No sharing with the other executors.
+        self._runs.idle = lambda: min(1, free())  # type: ignore[method-assign]
+
     def _dispatch(self) -> None:
         waiting = len(self._waiting)
         if not waiting:
@@ -59,9 +66,6 @@ class FixedBatcher(Batcher[P, R]):
     def _wait_on(self) -> None:
         self._since = monotonic()
         asyncio.get_running_loop().call_later(SECONDS, self._dispatch)
-
-    def _idle(self) -> int:
-        return min(1, super()._idle())  # no sharing with the other executors
 
 
 def serve_fixed() -> None:

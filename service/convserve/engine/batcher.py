@@ -25,9 +25,10 @@ from typing import Generic, Protocol, TypeVar
 
 from convserve.engine.cores import Cores
 from convserve.engine.decoders import CAUTION
-from convserve.engine.executors import Executors, Job
+from convserve.engine.executors import Job
 from convserve.engine.forecast import Cost, Forecast
 from convserve.engine.isolation import Run, Stop, run_isolated
+from convserve.engine.runs import Batch, Runs
 from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
     ConvserveError,
@@ -105,12 +106,21 @@ class _Request(Generic[P, R]):
     deadline: float
     since: float
     answer: asyncio.Future[Answer[R]]
-    running: asyncio.Future[_Finished[R]] | None = None
+    job: Job[_Finished[R]] | None = None
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def began(self) -> bool:
+        """Tell whether its run has begun, or is over."""
+        return self.job is not None and self.job.began is not None
 
     def stale(self, now: float) -> bool:
         """Tell whether the deadline has passed or the submitter is gone."""
         return self.answer.done() or self.deadline <= now
+
+    def gone(self) -> bool:
+        """Tell whether the submitter is gone, or has an answer."""
+        return self.answer.done()
 
     def leave(self) -> None:
         """The submitter waits no more."""
@@ -122,29 +132,6 @@ class _Request(Generic[P, R]):
         """Tell the submitter that no answer comes by its deadline."""
         if not self.answer.done():
             self.answer.set_exception(DeadlineExceeded("there is no answer by the deadline"))
-
-
-@dataclass(eq=False, slots=True)
-class _Batch(Generic[P, R]):
-    """Requests on an executor, or next on one, for a run that is expected to take `needed` seconds.
-
-    `timer` is what happens if it has begun, and they are not back by then.
-    """
-
-    requests: Sequence[_Request[P, R]]
-    job: Job[_Finished[R]]
-    stop: Stop
-    needed: float
-    timer: asyncio.TimerHandle | None = None
-
-    def wanted(self) -> bool:
-        return not all(request.answer.done() for request in self.requests)
-
-    def remaining(self, now: float) -> float:
-        """Predict what is left of the run; one that is overdue is taken to be so once more."""
-        if self.job.over:
-            return 0.0
-        return self.needed if self.job.began is None else abs(self.needed - (now - self.job.began))
 
 
 class Batcher(Generic[P, R]):
@@ -183,18 +170,21 @@ class Batcher(Generic[P, R]):
         self._name = name
         self._forecast = Forecast(cost, max_batch_size)
         self._new_stop = new_stop
-        self._executors = executors
-        self._run_seconds = run_seconds
-        self._grace_seconds = grace_seconds
-        self._cores = cores or Cores()
+        self._overrun_seconds = run_seconds + grace_seconds
         self._observe: Observer = observe or _Nobody()
         self._waiting = Waiting[_Request[P, R]](
             queue_capacity, self._forecast.size, self._forecast.seconds
         )
         self._caution = CAUTION
-        self._running: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
-        self._lost: dict[asyncio.Future[_Finished[R]], _Batch[P, R]] = {}
-        self._pool = self._new_pool()
+        self._runs = Runs[_Request[P, R], _Finished[R]](
+            name,
+            cores or Cores(),
+            executors=executors,
+            run_seconds=run_seconds,
+            grace_seconds=grace_seconds,
+            ended=self._ended,
+            lost=self._lost,
+        )
         self._draining = False
         self._gathering = False
         self.trust = self._forecast.trust
@@ -217,11 +207,11 @@ class Batcher(Generic[P, R]):
         """
         request = self._admit(payload, key, deadline, priority)
         # Who found an executor idle was not judged by a prediction, nor is one judged by him.
-        predicted = deadline is not None and not self._began(request)
+        predicted = deadline is not None and not request.began
         try:
             answer = await request.answer
         except asyncio.CancelledError:
-            self._observe.cancelled("inference" if self._began(request) else "queue")
+            self._observe.cancelled("inference" if request.began else "queue")
             self._forget(request)
             raise
         except ConvserveError as error:
@@ -239,39 +229,35 @@ class Batcher(Generic[P, R]):
     @property
     def waiting(self) -> int:
         """How many payloads wait, for a place in a batch or with theirs for an executor."""
-        queued = [batch for batch in self._running.values() if batch.job.began is None]
-        return len(self._waiting) + sum(len(batch.requests) for batch in queued)
+        return len(self._waiting) + self._runs.queued
 
     @property
     def idle(self) -> bool:
         """Tell whether nobody waits and nothing runs."""
-        return not (self._running or self._lost or self._waiting)
+        return not (self._runs or self._runs.fault or self._waiting)
 
     @property
     def fault(self) -> str | None:
         """Tell of the runs that did not end when they were told to, None if there are none."""
-        if not self._lost:
-            return None
-        grace = f"{self._grace_seconds:g} s"
-        return f"{len(self._lost)} run(s) were told to stop and had not ended {grace} later"
+        return self._runs.fault
 
     def backlog_seconds(self) -> float:
         """Predict how long the accepted payloads will take; what Retry-After tells."""
-        return (self._remaining_seconds() + self._waiting.seconds()) / self._executors
+        return (self._runs.remaining_seconds() + self._waiting.seconds()) / self._runs.executors
 
     def resize(self, executors: int) -> None:
         """Run so many batches at once from now on, no more than at first."""
-        self._executors = executors
+        self._runs.executors = executors
 
     async def drain(self) -> None:
         """Refuse the new, finish the accepted."""
         self._draining = True
         # Work-conserving: nobody waits unless somebody runs, or will when this turn ends.
-        while self._running or self._gathering:
+        while self._runs or self._gathering:
             if self._gathering:
                 await asyncio.sleep(0)
             else:
-                await asyncio.wait(self._running, timeout=self._grace_seconds)  # may get lost
+                await self._runs.wait()
 
     async def close(self) -> None:
         """Release the executor threads; those whom no `drain` let finish get Draining."""
@@ -279,15 +265,9 @@ class Batcher(Generic[P, R]):
         while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
                 request.answer.set_exception(self._refusal())
-        for job in self._pool.close():
-            for request in self._running.pop(job.result).requests:
-                if not request.answer.done():
-                    request.answer.set_exception(self._refusal())
-        for running in [*self._running]:
-            self._stop(running)
-        for lost in self._lost:  # they may come back when there is no event loop any more
-            lost.remove_done_callback(self._finish)
-            lost.cancel()
+        for request in self._runs.close():
+            if not request.answer.done():
+                request.answer.set_exception(self._refusal())
 
     def _refusal(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
@@ -342,39 +322,24 @@ class Batcher(Generic[P, R]):
     ) -> None:
         now = monotonic()
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
-        if deadline <= now or (self._idle() > coming and not self._waiting):
+        if deadline <= now or (self._runs.idle() > coming and not self._waiting):
             return
-        remaining = self._remaining_seconds()
+        remaining = self._runs.remaining_seconds()
         if now + MOST_CAUTION * (remaining + self._waiting.bound(key, coming)) < deadline:
             return  # as most have time enough: no need to look closer
         before, own = self._waiting.prospect(key, priority, coming)
-        needed = self._caution * ((remaining + before) / self._executors + own)
+        needed = self._caution * ((remaining + before) / self._runs.executors + own)
         if now + needed > deadline:
             raise DeadlineUnmeetable(
                 f"{self._name} would answer in {needed:.3f} s, after the deadline",
                 self.backlog_seconds(),
             )
 
-    def _remaining_seconds(self) -> float:
-        """Predict what is left of all runs together."""
-        now, seconds = monotonic(), 0.0
-        for batch in self._running.values():
-            seconds += batch.remaining(now)
-        return seconds
-
-    def _began(self, request: _Request[P, R]) -> bool:
-        """Tell whether the run of a request has begun, or is over."""
-        if request.running is None:
-            return False
-        batch = self._running.get(request.running)
-        return batch is None or batch.job.began is not None
-
     def _forget(self, request: _Request[P, R]) -> None:
-        running = request.running
-        if running is None:
+        if request.job is None:
             self._waiting.leave(request)
-        elif running in self._running and not self._running[running].wanted():
-            self._stop(running)
+        else:
+            self._runs.leave(request.job)
 
     def _dispatch(self) -> None:
         """Start what one arrival, or one executor coming back, makes possible."""
@@ -383,15 +348,13 @@ class Batcher(Generic[P, R]):
         lane = self._waiting.lane()
         if self._short(lane):
             self._gather()
-        elif (idle := self._idle()) > 0:
+        elif (idle := self._runs.idle()) > 0:
             if requests := self._waiting.take(monotonic(), idle):
-                self._pool.run(self._new_job(requests))
-                self._watch()
-        elif idle > -self._executors and not self._lost and self._worth_queueing(lane):
-            begin = monotonic() + self._remaining_seconds() / self._executors
+                self._begin(requests)
+        elif idle > -self._runs.executors and not self._runs.fault and self._worth_queueing(lane):
+            begin = monotonic() + self._runs.remaining_seconds() / self._runs.executors
             if requests := self._waiting.take(begin, 1):
-                self._pool.run_next(self._new_job(requests))
-                self._watch()
+                self._begin(requests, ahead=True)
 
     def _worth_queueing(self, lane: Lane) -> bool:
         """Tell whether a whole batch waits in this lane, so brief that handing it over counts."""
@@ -425,93 +388,41 @@ class Batcher(Generic[P, R]):
             self._hand_out(requests, stop, finished)
         self._dispatch()
 
-    def _idle(self) -> int:
-        # A run that is over leaves its executor idle, even if the loop has not got round to
-        # `_finish` yet: it gets the next batch from whoever is admitted meanwhile, and all who
-        # came back together share what waits. Executors are replaced once: more threads than
-        # that are not given to a model that keeps them.
-        idle = self._executors - max(0, len(self._lost) - self._executors)
-        for batch in self._running.values():
-            if not batch.job.over:
-                idle -= 1
-        return idle
-
-    def _new_job(self, requests: list[_Request[P, R]]) -> Job[_Finished[R]]:
+    def _begin(self, requests: list[_Request[P, R]], *, ahead: bool = False) -> None:
         payloads, stop = [request.payload for request in requests], self._new_stop()
-        running = asyncio.get_running_loop().create_future()
-        job = Job(partial(self._execute, payloads, stop), running)
         needed = self._forecast.seconds(requests[0].key, len(requests))
-        self._running[running] = _Batch(requests, job, stop, needed)
-        for request in requests:
-            request.running = running
-        running.add_done_callback(self._finish)
         self._observe.batch_started(len(requests))
-        return job
-
-    def _watch(self) -> None:
-        """See to it that the runs which have begun end in time."""
-        for running, batch in self._running.items():
-            if batch.job.began is not None and batch.timer is None:
-                self._limit(running, batch)
-
-    def _limit(self, running: asyncio.Future[_Finished[R]], batch: _Batch[P, R]) -> None:
-        loop = asyncio.get_running_loop()
-        if batch.timer:
-            batch.timer.cancel()
-        if batch.stop.terminate:
-            batch.timer = loop.call_later(self._grace_seconds, self._lose, running)
-        else:
-            batch.timer = loop.call_later(self._run_seconds, self._stop, running)
+        work = partial(self._execute, payloads, stop)
+        job = self._runs.begin(requests, work, stop, needed, ahead=ahead)
+        for request in requests:
+            request.job = job
 
     def _execute(self, payloads: Sequence[P], stop: Stop) -> _Finished[R]:
         started = monotonic()
         rows = run_isolated(self._run, payloads, stop)
         return _Finished(rows, started, monotonic() - started)
 
-    def _stop(self, running: asyncio.Future[_Finished[R]]) -> None:
-        """Tell a run to end, and wait for it no longer than the grace period."""
-        batch = self._running[running]
-        if not batch.stop.terminate:
-            batch.stop.terminate = True
-            if batch.timer:
-                self._limit(running, batch)
+    def _ended(self, batch: Batch[_Request[P, R], _Finished[R]] | None) -> None:
+        """A run came back; without a batch, one whose callers were told long ago."""
+        if batch is None:
+            self._dispatch()
+            return
+        finished = batch.job.result.result()
+        began = batch.job.began or finished.started
+        self._forecast.lagged(monotonic() - began - finished.seconds)
+        self._learn(batch.callers, batch.stop, finished)
+        self._dispatch()  # first of all, so that the executor does not idle
+        self._hand_out(batch.callers, batch.stop, finished)
 
-    def _lose(self, running: asyncio.Future[_Finished[R]]) -> None:
-        """Go on without a run that does not end, and without its executor."""
-        batch = self._lost[running] = self._running.pop(running)
-        logger.error("%s: %s; its executor is replaced", self._name, self.fault)
-        left = self._pool.close()  # what else runs there comes back all the same
-        self._pool = self._new_pool()
-        for job in left:
-            self._pool.run(job)
-        self._watch()
+    def _lost(self, batch: Batch[_Request[P, R], _Finished[R]]) -> None:
+        """A run does not end."""
         self._dispatch()
-        for request in batch.requests:
+        for request in batch.callers:
             if not request.answer.done():
-                request.answer.set_exception(self._overrun(self._run_seconds + self._grace_seconds))
-
-    def _new_pool(self) -> Executors:
-        return Executors(f"{self._name}-executor", self._cores)
+                request.answer.set_exception(self._overrun(self._overrun_seconds))
 
     def _overrun(self, seconds: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._name} was stopped after a run of {seconds:.1f} s")
-
-    def _finish(self, running: asyncio.Future[_Finished[R]]) -> None:
-        if running in self._lost:
-            del self._lost[running]
-            logger.warning("%s: a lost run came back", self._name)
-            self._dispatch()
-            return
-        batch = self._running.pop(running)
-        if batch.timer:
-            batch.timer.cancel()
-        finished = running.result()
-        began = batch.job.began or finished.started
-        self._forecast.lagged(monotonic() - began - finished.seconds)
-        self._learn(batch.requests, batch.stop, finished)
-        self._dispatch()  # first of all, so that the executor does not idle
-        self._watch()
-        self._hand_out(batch.requests, batch.stop, finished)
 
     def _learn(
         self, requests: Sequence[_Request[P, R]], stop: Stop, finished: _Finished[R]

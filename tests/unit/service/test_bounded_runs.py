@@ -73,7 +73,7 @@ async def test_a_run_is_stopped_only_when_the_last_caller_has_left() -> None:
     async with serving() as (model, batcher):
         tasks = [asyncio.create_task(batcher.submit(p)) for p in ("first", "endless", "endless")]
         await tasks[0]
-        await until(lambda: len(batcher._running) == 1)
+        await until(lambda: len(batcher._runs) == 1)
         tasks[1].cancel()
         await asyncio.sleep(0.03)
         assert model.stopped == []
@@ -168,7 +168,7 @@ async def test_a_run_behind_another_has_as_much_time() -> None:
 async def test_a_run_behind_another_that_nobody_waits_for_any_more_ends_at_once() -> None:
     async with serving(run_seconds=1, **BRIEF_RUNS) as (model, batcher):
         first, left = [asyncio.create_task(batcher.submit("endless")) for _ in range(2)]
-        await until(lambda: len(batcher._running) == 2)
+        await until(lambda: len(batcher._runs) == 2)
         left.cancel()
         await asyncio.sleep(0.03)
         assert model.stopped == []
@@ -190,7 +190,7 @@ async def test_others_on_a_replaced_pool_come_back() -> None:
             await stuck
         with pytest.raises(DeadlineExceeded):
             await endless
-        await until(lambda: not batcher._running)
+        await until(lambda: not batcher._runs)
         assert (await batcher.submit("next")).value == "next!"
 
 
@@ -198,7 +198,7 @@ async def test_others_on_a_replaced_pool_come_back() -> None:
 async def test_close_stops_what_runs() -> None:
     async with serving() as (model, batcher):
         running = asyncio.create_task(batcher.submit("endless"))
-        await until(lambda: len(batcher._running) == 1)
+        await until(lambda: len(batcher._runs) == 1)
         await batcher.close()
         with pytest.raises(DeadlineExceeded):
             await running

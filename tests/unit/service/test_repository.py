@@ -410,10 +410,10 @@ async def test_the_faster_way_to_share_the_cores_is_chosen_told_and_kept(
         assert f"{TEXT} runs {wins} (" in caplog.text
         assert {trial.batch_size for trial in model.measured.choice.trials} == {1, 8}
         assert await answers(model) == before
-        assert model._batcher._executors == wins.executors
+        assert model._batcher._runs.executors == wins.executors
     async with two_cores(pristine_store) as model:
         assert model.measured.choice.layout == wins
-        assert model._batcher._executors == wins.executors
+        assert model._batcher._runs.executors == wins.executors
         assert await answers(model) == before
         monkeypatch.delattr("convserve.graphs.attempt")  # nothing is measured again
         await model.measure(60, lambda: True)
