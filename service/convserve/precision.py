@@ -9,7 +9,7 @@ from statistics import median
 from time import thread_time
 from typing import Literal
 
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 
 Graph = Literal["float", "int8"]
 Wanted = Literal["auto", "float", "int8"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve import postprocess, preprocess
-from convserve.artifact import BARE_GRAPH, Artifact, Manifest, bare_artifact, is_bare, load_artifact
+from convserve.artifact import BARE_GRAPH, Artifact, bare_artifact, is_bare, load_artifact
 from convserve.engine import Arrays
 from convserve.engine.batcher import Batcher
 from convserve.engine.collate import shapes
@@ -26,6 +26,7 @@ from convserve.engine.waiting import Priority
 from convserve.errors import InferenceFailed
 from convserve.graphs import MAPS, TARGET, Graphs
 from convserve.guards import Refusals, Users
+from convserve.manifest import Manifest
 from convserve.measured import Measured
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings

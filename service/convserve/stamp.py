@@ -7,9 +7,9 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from convserve import preprocess
-from convserve.artifact import Manifest
 from convserve.engine.cpu import cpu_identity
 from convserve.engine.session import RUNTIME
+from convserve.manifest import Manifest
 from convserve.settings import Settings
 
 logger = logging.getLogger(__name__)

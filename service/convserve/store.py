@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from convserve.artifact import Manifest, is_bare, read_manifest
+from convserve.artifact import is_bare, read_manifest
 from convserve.errors import InvalidArtifact
+from convserve.manifest import Manifest
 from convserve.served_model import ServedModel
 
 State = Literal["available", "loading", "ready", "failed", "unloaded"]

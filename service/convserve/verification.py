@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve.artifact import Artifact, Golden, Tensor
+from convserve.artifact import Artifact
 from convserve.engine import Arrays
 from convserve.engine.session import Session, TensorSpec
 from convserve.errors import ConvserveError, InferenceFailed, InvalidArtifact
+from convserve.manifest import Golden, Tensor
 from convserve.postprocess import Postprocess
 from convserve.preprocess.prepared import Prepared, Preprocess
 from convserve.stamp import Stamp

@@ -19,7 +19,8 @@ from PIL import Image
 from scipy.stats import betabinom
 from sklearn.metrics import roc_auc_score
 
-from convserve.artifact import Manifest, Postprocess, read_manifest
+from convserve.artifact import read_manifest
+from convserve.manifest import Manifest, Postprocess
 from convserve_models import calibrate, data, recipes, reference
 from convserve_models.data import Split, fsdd
 from convserve_models.tasks import classification, transcription

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 from convserve_models import manifest as training_side
 from tests.artifacts import build_audio, build_cepstra
 

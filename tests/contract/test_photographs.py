@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from convserve import preprocess
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 from convserve.settings import Settings
 from convserve_models import data, pretrained, recipes, reference
 from tests.contract.photographs import CATS, cuts, download, encoded, samples

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convserve import preprocess
-from convserve.artifact import Manifest
 from convserve.errors import InvalidInput
+from convserve.manifest import Manifest
 from convserve.settings import Settings
 from convserve_models import recipes, reference
 from tests.artifacts import assert_rounded_alike

@@ -20,12 +20,12 @@ from convserve.api.reading import deadline as read_deadline
 from convserve.api.reading import read_body
 from convserve.api.together import together
 from convserve.api.written import Written
-from convserve.artifact import Characters
 from convserve.engine.memory import Hold
 from convserve.engine.waiting import Priority
 from convserve.errors import CallerError, InvalidInput, UnsupportedMedia
 from convserve.explanation import Span
 from convserve.graphs import MAPS
+from convserve.manifest import Characters
 from convserve.preprocess.prepared import Prepared
 from convserve.repository import Repository
 from convserve.served_model import OCCLUSION, ServedModel

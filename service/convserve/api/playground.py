@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convserve.artifact import Golden
+from convserve.manifest import Golden
 from convserve.repository import Repository
 
 MEDIA_TYPES = {

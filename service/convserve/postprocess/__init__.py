@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 from convserve.postprocess.classification import Classification
 from convserve.postprocess.tensors import Tensors
 from convserve.postprocess.transcription import Transcription

@@ -5,8 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest, Postprocess
 from convserve.errors import InferenceFailed, InvalidArtifact
+from convserve.manifest import Manifest, Postprocess
 
 DIGITS = 6  # of a probability: what float32 resolves
 TOP_K = 5

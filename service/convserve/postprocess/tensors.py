@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 
 
 class Tensors:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest, TranscriptionPostprocess
 from convserve.errors import InferenceFailed, InvalidArtifact
+from convserve.manifest import Manifest, TranscriptionPostprocess
 
 DIGITS = 6  # of a probability: what float32 resolves
 BLANK = 0

@@ -7,7 +7,7 @@ import PIL
 import soundfile
 from PIL import features
 
-from convserve.artifact import Manifest
+from convserve.manifest import Manifest
 from convserve.preprocess.audio import AudioPreprocess
 from convserve.preprocess.cepstra import CepstraPreprocess
 from convserve.preprocess.image import ImagePreprocess

@@ -11,7 +11,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest, Pad, Pcm, Resample
 from convserve.errors import (
     ConvserveError,
     InputTooLarge,
@@ -19,6 +18,7 @@ from convserve.errors import (
     InvalidInput,
     UnsupportedMedia,
 )
+from convserve.manifest import Manifest, Pad, Pcm, Resample
 from convserve.preprocess.prepared import Pending, Prepared
 from convserve.settings import Settings
 

@@ -7,8 +7,8 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve.artifact import Frames, Manifest, Pad
 from convserve.errors import InputTooLarge, InvalidArtifact, InvalidInput, UnsupportedMedia
+from convserve.manifest import Frames, Manifest, Pad
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 

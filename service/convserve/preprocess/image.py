@@ -21,7 +21,6 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from convserve.artifact import CenterCrop, Manifest, Resize
 from convserve.errors import (
     ConvserveError,
     InputTooLarge,
@@ -29,6 +28,7 @@ from convserve.errors import (
     InvalidInput,
     UnsupportedMedia,
 )
+from convserve.manifest import CenterCrop, Manifest, Resize
 from convserve.preprocess import png
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.preprocess.resize import resized

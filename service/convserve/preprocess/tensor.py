@@ -2,8 +2,8 @@
 
 from typing import NoReturn
 
-from convserve.artifact import Manifest
 from convserve.errors import UnsupportedMedia
+from convserve.manifest import Manifest
 from convserve.settings import Settings
 
 

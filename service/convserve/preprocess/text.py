@@ -10,8 +10,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve.artifact import Characters, Manifest, Pad, Step, Words
 from convserve.errors import InvalidArtifact, InvalidInput
+from convserve.manifest import Characters, Manifest, Pad, Step, Words
 from convserve.preprocess.prepared import SMALL, Pending, Prepared
 from convserve.settings import Settings
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from convserve.artifact import Manifest, load_artifact
+from convserve.artifact import load_artifact
 from convserve.errors import InvalidArtifact
+from convserve.manifest import Manifest
 from convserve_models import manifest as training_side
 from tests.artifacts import IMAGE, TEXT, edit, explain_image
 

@@ -13,8 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from convserve.artifact import Manifest, load_artifact
+from convserve.artifact import load_artifact
 from convserve.errors import InputTooLarge, InvalidArtifact, InvalidInput, UnsupportedMedia
+from convserve.manifest import Manifest
 from convserve.preprocess.audio import AudioPreprocess, resample
 from convserve.preprocess.cepstra import CepstraPreprocess
 from convserve.settings import Settings

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.artifact import Conformal, Manifest, OutOfDistribution, read_manifest
+from convserve.artifact import read_manifest
 from convserve.errors import InferenceFailed, InvalidArtifact
+from convserve.manifest import Conformal, Manifest, OutOfDistribution
 from convserve.postprocess.classification import Classification
 from tests.artifacts import IMAGE, IMAGE_LABELS
 

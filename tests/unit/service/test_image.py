@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from convserve.artifact import Manifest, read_manifest
+from convserve.artifact import read_manifest
 from convserve.errors import (
     CallerError,
     InputTooLarge,
@@ -19,6 +19,7 @@ from convserve.errors import (
     InvalidInput,
     UnsupportedMedia,
 )
+from convserve.manifest import Manifest
 from convserve.preprocess import png
 from convserve.preprocess.image import ImagePreprocess
 from convserve.settings import Settings

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.artifact import Manifest, read_manifest
+from convserve.artifact import read_manifest
 from convserve.errors import InvalidArtifact, InvalidInput
+from convserve.manifest import Manifest
 from convserve.preprocess.text import TextPreprocess
 from convserve.settings import Settings
 from convserve_models import reference

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.api.written import Written
-from convserve.artifact import Tensor
+from convserve.manifest import Tensor
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings

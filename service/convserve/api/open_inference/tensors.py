@@ -9,9 +9,9 @@ import numpy as np
 from convserve.api.bodies import ADVICE, decode_base64
 from convserve.api.open_inference.codec import InferRequest, Tensor, Wanted
 from convserve.api.open_inference.datatypes import BYTES, DTYPES, Array, from_bytes
-from convserve.artifact import Tensor as Stated
 from convserve.engine import Arrays
 from convserve.errors import InvalidInput, MalformedRequest
+from convserve.manifest import Tensor as Stated
 from convserve.served_model import ServedModel
 from convserve.settings import suggestion
 
