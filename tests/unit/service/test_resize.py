@@ -57,6 +57,13 @@ def test_pillow_does_it_where_there_is_no_wheel(
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
+@pytest.mark.parametrize("kernel", WORDS)
+def test_large_photos_are_resized_as_pillow_does(kernel: str) -> None:
+    image = noise((1250, 800))
+    found, expected = resized(image, (350, 224), kernel), by_pillow(image, (350, 224), kernel)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
 def test_threads_do_not_disturb_each_other() -> None:
     images = [noise((200 + n, 150)) for n in range(8)]
     alone = [np.asarray(resized(image, (60, 50), "bicubic")) for image in images]
