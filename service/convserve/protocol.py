@@ -1,14 +1,15 @@
 """HTTP as uvicorn speaks it, with a door, and what is written in one turn leaves at once.
 
 The door refuses a request whose headers are read, or tells who is to answer it. For a refusal no
-task is made, which would cost as much again; no whole answer is checked header by header.
+task is made, which would cost as much again; no whole answer is checked header by header. Whoever
+was let in and leaves is not worked for any more.
 
 uvicorn writes an answer's head and body one by one, and uvloop hands each to the kernel as it
 comes: two system calls, two packets, and a client that is woken for a head without a body.
 """
 
 import asyncio
-from functools import partial
+import logging
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -20,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from convserve.api.door import Door, Room
 
+logger = logging.getLogger(__name__)
+
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, on a transport that gathers what is written, behind a `door`."""
@@ -27,30 +30,47 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, door: Door | None = None, **given: Any) -> None:
         super().__init__(**given)
         self._door = door
+        self._let_in: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a new client."""
         super().connection_made(cast(asyncio.Transport, Gathering(transport, self.loop)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        super().connection_lost(exc)
+        if self._let_in:
+            cycle, task = self._let_in
+            cycle.disconnected = True  # uvicorn looks at the newest, which may be in the pipeline
+            if not cycle.more_body:  # who waits for the body is told by uvicorn
+                task.cancel()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.
         scope: Any = cycle.scope
         door = None if cycle.waiting_for_100_continue else self._door
         found = door(scope) if door else None
-        if isinstance(found, tuple):
+        if found is None:
+            super()._start_asgi_task(cycle, app)
+        elif isinstance(found, tuple):
             self._answer(cycle, *found)
-            return
-        let_in: Any = partial(self._let_in, cycle, found) if found else app
-        super()._start_asgi_task(cycle, let_in)
+        else:
+            task = self.loop.create_task(self._ask(cycle, found))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+            self._let_in = cycle, task
 
-    async def _let_in(self, cycle: RequestResponseCycle, room: Room, *given: Any) -> None:
-        """Be the application of a request that was let in."""
-        scope, receive, _ = given
-        whole = await room(scope, receive)
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        if whole and not cycle.disconnected:
-            self._answer(cycle, *whole)
+    async def _ask(self, cycle: RequestResponseCycle, room: Room) -> None:
+        """See to a request that was let in."""
+        try:
+            whole = await room(cycle)
+            if cycle.flow.write_paused and not cycle.disconnected:
+                await cycle.flow.drain()
+            if whole and not cycle.disconnected:
+                self._answer(cycle, *whole)
+        except Exception:
+            logger.exception("a request was left without an answer")
+            self.transport.close()
 
     def _answer(
         self,
@@ -75,6 +95,7 @@ class Gathering:
     """A transport: what is written goes out in one piece when the event loop's turn ends."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_closing = transport.is_closing
         self._transport = transport
         self._loop = loop
         self._written: list[bytes] = []
@@ -95,6 +116,6 @@ class Gathering:
         return getattr(self._transport, name)
 
     def _flush(self) -> None:
-        if self._written and not self._transport.is_closing():
+        if self._written and not self.is_closing():
             self._transport.write(b"".join(self._written))
         self._written.clear()

@@ -8,13 +8,13 @@ the messages in which ASGI passes one on, and what a server checks of them, cost
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from convserve.api import problems
 from convserve.api.access import Handler
@@ -29,8 +29,19 @@ from convserve.telemetry import Trace
 Whole = tuple[int, list[tuple[bytes, bytes]], bytes]
 """An answer: status, headers, body."""
 
-Room = Callable[[Scope, Receive], Awaitable[Whole | None]]
-"""What answers those who are let in; None if the client has left."""
+
+class Caller(Protocol):
+    """A client that asks: its scope, its body by `receive`, and whether it has left."""
+
+    scope: Any
+    disconnected: bool
+
+    async def receive(self) -> Any:
+        """Return the next ASGI message of its body."""
+
+
+Room = Callable[[Caller], Awaitable[Whole | None]]
+"""What answers those who are let in; None if the client has left. It is cancelled then."""
 
 
 class Door:
@@ -90,15 +101,15 @@ class Door:
     def _room(self, handler: Handler) -> Room:
         """Return a handler and what surrounds it, as `Envelope` does for all others."""
 
-        async def answer(scope: Scope, receive: Receive) -> Whole | None:
-            request = Request(scope, receive)
-            with self._ledger.open(scope) as trace:
+        async def answer(caller: Caller) -> Whole | None:
+            request = Request(caller.scope, caller.receive)
+            with self._ledger.open(caller.scope) as trace:
                 try:
                     response = await handler(request)
-                except ClientDisconnect:
-                    self._ledger.report(scope, trace, CLIENT_LEFT)
-                    return None
-                except asyncio.CancelledError:
+                except (ClientDisconnect, asyncio.CancelledError):
+                    if caller.disconnected:
+                        self._ledger.report(caller.scope, trace, CLIENT_LEFT)
+                        return None
                     response = problems.respond(request, unfinished())
                 except Exception as error:
                     response = problems.respond(request, error)

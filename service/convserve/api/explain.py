@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from convserve import explanation
 from convserve.api.bodies import Instance, reader_of
-from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.reading import deadline as read_deadline
 from convserve.api.reading import read_body
@@ -87,8 +86,7 @@ async def explain(request: Request) -> Response:
         instance = _instance(request, model, body)
         most = settings.explain_runs
         question = Question(model, instance, label, method, most, deadline, trace, hold)
-        with abandoned_on_departure(request.receive):
-            return await _answer(question, picture)
+        return await _answer(question, picture)
 
 
 def _check_query(request: Request) -> None:

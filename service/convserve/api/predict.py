@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convserve.api.bodies import WHOLE, Call, Instance, reader_of
-from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.reading import admitted, read_body
 from convserve.api.together import together
@@ -35,8 +34,7 @@ async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
     model, deadline = await admitted(request)
     with model.in_use, repository.memory.hold() as hold:
         call, top_k = _read(request, model, await read_body(request, model, hold))
-        with abandoned_on_departure(request.receive):
-            return model, await _answer(model, call.instances, trace, hold, top_k, deadline)
+        return model, await _answer(model, call.instances, trace, hold, top_k, deadline)
 
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:

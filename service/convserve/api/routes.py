@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from convserve.api import catalog, health, pages, playground, torchserve
 from convserve.api.access import Access, Handler, Right
+from convserve.api.departure import abandoned_on_departure
 from convserve.api.explain import explain as explain_handler
 from convserve.api.open_inference import document as open_inference
 from convserve.api.open_inference import routes as open_inference_routes
@@ -168,11 +169,10 @@ TABLE = (
     ),
 )
 
-ASKING = [
-    entry
-    for entry in TABLE
-    if entry.handler in {predict_handler, torchserve.predictions, infer_handler}
-]
+WORKING = {predict_handler, torchserve.predictions, infer_handler, explain_handler}
+"""Handlers that let a model run."""
+
+ASKING = [entry for entry in TABLE if entry.handler in WORKING - {explain_handler}]
 """Those that begin by asking a model whether it has room."""
 
 
@@ -194,9 +194,14 @@ def routes(access: Access) -> list[BaseRoute]:
     for entry in TABLE:
         methods.setdefault((entry.path, entry.handler, entry.right), []).append(entry.method)
     return [
-        Route(path, Endpoint(access.guard(handler, right)), methods=found)
+        Route(path, Endpoint(access.guard(_watched(handler), right)), methods=found)
         for (path, handler, right), found in methods.items()
     ]
+
+
+def _watched(handler: Handler) -> Handler:
+    """Return a handler whose work nobody wants any more when its client has left."""
+    return abandoned_on_departure(handler) if handler in WORKING else handler
 
 
 @cache

@@ -276,7 +276,7 @@ class Batcher(Generic[P, R]):
         self, payload: P, key: Hashable, deadline: float | None, priority: Priority
     ) -> _Request[P, R]:
         try:
-            self.check(key=key, deadline=deadline, priority=priority)
+            self._judge(key, deadline, priority)
         except ConvserveError as error:
             self._observe.dropped(error.code)
             raise
@@ -306,9 +306,14 @@ class Batcher(Generic[P, R]):
         For callers whose payload costs something to make: nobody pays for what is refused. So
         many are `coming`, whose payloads are being made, and will be here first.
         """
+        self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
+        self._judge(key, deadline, priority, coming)
+
+    def _judge(
+        self, key: Hashable, deadline: float | None, priority: Priority, coming: int = 0
+    ) -> None:
         if self._draining:
             raise self._refusal()
-        self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
         if self._waiting.full(priority):
             raise self._full()
         if deadline is not None:
@@ -321,12 +326,12 @@ class Batcher(Generic[P, R]):
         self, key: Hashable, deadline: float, priority: Priority, coming: int
     ) -> None:
         now = monotonic()
-        # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
-        if deadline <= now or (self._runs.idle() > coming and not self._waiting):
-            return
         remaining = self._runs.remaining_seconds()
         if now + MOST_CAUTION * (remaining + self._waiting.bound(key, coming)) < deadline:
             return  # as most have time enough: no need to look closer
+        # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
+        if deadline <= now or (self._runs.idle() > coming and not self._waiting):
+            return
         before, own = self._waiting.prospect(key, priority, coming)
         needed = self._caution * ((remaining + before) / self._runs.executors + own)
         if now + needed > deadline:

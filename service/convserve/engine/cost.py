@@ -6,10 +6,9 @@ violators: Ayer et al., 1955), joined by straight lines from the origin.
 """
 
 from bisect import bisect_left
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Sequence
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 WINDOW = 15  # runs of one batch size that are remembered
 # Of a payload's cost: for less, none of them waits for more to join its batch. At 0.05, batches of
@@ -36,9 +35,10 @@ class CostModel:
 
     def learn(self, key: Hashable, size: int, seconds: float) -> None:
         """A run of `size` payloads of the shape `key` took so many seconds."""
-        curve = self._curves.setdefault(key, _Curve())
+        if key not in self._curves:
+            self._curves[key] = _Curve()
         self._curves.move_to_end(key)
-        curve.learn(size, seconds)
+        self._curves[key].learn(size, seconds)
         if len(self._curves) > SHAPES:
             self._curves.popitem(last=False)
 
@@ -75,17 +75,17 @@ class _Curve:
     """t(batch) of one shape."""
 
     def __init__(self) -> None:
-        self._recent: dict[int, deque[float]] = {}
+        self._recent = defaultdict[int, deque[float]](lambda: deque(maxlen=WINDOW))
         self._medians: dict[int, tuple[float, int]] = {}  # and of how many runs
-        self._learned: dict[int, int] = {}
+        self._learned = Counter[int]()
         self._sizes: list[int] = [0]
         self._seconds: list[float] = [0.0]
 
     def learn(self, size: int, seconds: float) -> None:
-        recent = self._recent.setdefault(size, deque(maxlen=WINDOW))
+        recent = self._recent[size]
         recent.append(seconds)
         self._medians[size] = median(recent), len(recent)
-        self._learned[size] = self._learned.get(size, 0) + 1
+        self._learned[size] += 1
         sizes = sorted(self._medians)
         medians = [self._medians[size] for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
@@ -95,10 +95,13 @@ class _Curve:
 
     def _smallest(self, overhead: float) -> int | None:
         """Return the smallest size with nearly the least cost, None if that is the largest."""
-        tried = sorted(size for size, runs in self._recent.items() if len(runs) >= RUNS)
-        costs = {size: (self.predict(size) + overhead) / size for size in tried}
-        enough = (1 + GAIN) * min(costs.values(), default=0)
-        return next((size for size in tried[:-1] if costs[size] <= enough), None)
+        costs = [
+            ((seconds + overhead) / size, size)
+            for size, seconds in zip(self._sizes, self._seconds, strict=True)
+            if size and len(self._recent[size]) >= RUNS
+        ]
+        enough = (1 + GAIN) * min(costs, default=(0.0, 0))[0]
+        return next((size for cost, size in costs[:-1] if cost <= enough), None)
 
     def predict(self, size: int) -> float:
         place = bisect_left(self._sizes, size)
@@ -123,8 +126,20 @@ def batch_sizes(largest: int) -> list[int]:
     return sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
 
 
+def median(values: Collection[float]) -> float:
+    """Return the middle of some values, halfway between both where there are two.
+
+    Asked after every run: statistics.median takes three times as long.
+    """
+    ordered, half = sorted(values), len(values) // 2
+    return (ordered[half] + ordered[~half]) / 2
+
+
 def monotone(points: Sequence[tuple[float, float]]) -> list[float]:
     """Return the non-decreasing values nearest, in squares, to (value, weight) `points`."""
+    values = [value for value, _ in points]
+    if values == sorted(values):
+        return values
     pools: list[tuple[float, float, int]] = []  # mean, weight, how many points
     for value, weight in points:
         mean, heft, members = value, weight, 1

@@ -59,9 +59,8 @@ class Forecast:
         self._forget()
 
     def lagged(self, seconds: float) -> None:
-        """What was made of a run came so much later than the run took."""
+        """What was made of a run came so much later than the run took; counts from the next one."""
         self._lag += SMOOTHING * (seconds - self._lag)
-        self._forget()
 
     def overdue(self, key: Hashable, size: int, seconds: float) -> bool:
         """Tell whether so many seconds are more than was expected of such a run."""

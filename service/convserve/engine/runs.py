@@ -48,12 +48,6 @@ class Batch(Generic[C, T]):
         """Tell whether somebody waits for what the run returns."""
         return not all(caller.gone() for caller in self.callers)
 
-    def remaining(self, now: float) -> float:
-        """Predict what is left of the run; one that is overdue is taken to be so once more."""
-        if self.job.over:
-            return 0.0
-        return self.needed if self.job.began is None else abs(self.needed - (now - self.job.began))
-
 
 class Runs(Generic[C, T]):
     """Runs on up to `executors` threads, over the `cores`; `ended` and `lost` are told of each.
@@ -117,10 +111,13 @@ class Runs(Generic[C, T]):
         return idle
 
     def remaining_seconds(self) -> float:
-        """Predict what is left of all runs together."""
+        """Predict what is left of all runs together; one overdue is taken to be so once more."""
         now, seconds = monotonic(), 0.0
-        for batch in self._running.values():
-            seconds += batch.remaining(now)
+        for job, batch in self._running.items():
+            if job.began is None:
+                seconds += batch.needed
+            elif not job.over:
+                seconds += abs(batch.needed - (now - job.began))
         return seconds
 
     def begin(

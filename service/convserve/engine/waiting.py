@@ -125,8 +125,10 @@ class Waiting(Generic[E]):
         displaced = self._newest_low() if len(self) >= self._capacity else None
         if displaced is not None:
             self.leave(displaced)
-        lane = self._lanes.setdefault((entry.priority, entry.key), OrderedDict())
-        lane[entry] = next(self._arrivals)
+        lane = (entry.priority, entry.key)
+        if lane not in self._lanes:
+            self._lanes[lane] = OrderedDict()
+        self._lanes[lane][entry] = next(self._arrivals)
         self._count(entry.priority, 1)
         return displaced
 

@@ -7,7 +7,6 @@ from time import perf_counter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convserve.api.departure import abandoned_on_departure
 from convserve.api.headers import header
 from convserve.api.open_inference.codec import InferRequest, decode, encode
 from convserve.api.open_inference.tensors import (
@@ -45,8 +44,7 @@ async def infer(request: Request) -> Response:
     with model.in_use, repository.memory.hold() as hold:
         question = await _read(request, model, hold)
         deadline = _deadline(request, question, deadline)
-        with abandoned_on_departure(request.receive):
-            rows = await _answer(request, model, question, hold, deadline)
+        rows = await _answer(request, model, question, hold, deadline)
         return await _response(request, model, question, rows)
 
 
