@@ -6,9 +6,8 @@ from pathlib import Path
 import httpx
 import hypothesis
 import pytest
-from fastapi import FastAPI
 
-from convserve.app import create_app
+from convserve.app import Application, create_app
 from convserve.settings import Settings
 from tests.artifacts import build_store
 
@@ -48,16 +47,16 @@ def settings(pristine_store: Path) -> Settings:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def app(settings: Settings) -> AsyncIterator[Application]:
     """The application, started and settled."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         yield app
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: Application) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client

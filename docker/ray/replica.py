@@ -34,13 +34,13 @@ class Convserve:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Return how many inputs wait, of all models together."""
-        metrics = self.app.state.telemetry.registry.collect()
+        metrics = self.app.telemetry.registry.collect()
         samples = [s for metric in metrics if metric.name == QUEUE for s in metric.samples]
         return {QUEUE: sum(sample.value for sample in samples)}
 
     async def check_health(self) -> None:
         """Raise if a required model is not served; while they load that is no fault."""
-        repository = self.app.state.repository
+        repository = self.app.repository
         await repository.settled()
         repository.check_ready()
 

@@ -53,11 +53,11 @@ class Application(FastAPI):
             exception_handlers={HTTPException: problems.handle},
             telemetry={"tracing": False, "metrics": False, "logs": False},
         )
-        self.state.settings = settings
-        self.state.telemetry = Telemetry(problems.PROBLEMS)
-        self.state.tracing = Tracing(settings.traces) if settings.traces else None
-        self.state.repository = Repository(settings, self.state.telemetry)
-        self._ledger = Ledger(settings.late_ms / 1e3, self.state.tracing)
+        self.settings = settings
+        self.telemetry = Telemetry(problems.PROBLEMS)
+        self.tracing = Tracing(settings.traces) if settings.traces else None
+        self.repository = Repository(settings, self.telemetry)
+        self._ledger = Ledger(settings.late_ms / 1e3, self.tracing)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -65,24 +65,22 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return what answers: our routes, and FastAPI for what none of them matches."""
-        settings: Settings = self.state.settings
         own = Router(
-            routes.routes(Access(settings)),
+            routes.routes(Access(self.settings)),
             redirect_slashes=False,
             default=super().build_middleware_stack(),
             lifespan=self.router.lifespan_context,
         )
-        return _cors(Envelope(own, self._ledger), settings)
+        return _cors(Envelope(own, self._ledger), self.settings)
 
     def door(self) -> Door | None:
         """Return what refuses before the application hears of a request.
 
         None where something stands before its handlers: keys come first, and CORS adds headers.
         """
-        settings: Settings = self.state.settings
-        if settings.inference_keys or settings.cors_origins:
+        if self.settings.inference_keys or self.settings.cors_origins:
             return None
-        return Door(self, self._ledger, routes.ASKING)
+        return Door(self, self.repository, self._ledger, routes.ASKING)
 
 
 def create_app(settings: Settings) -> Application:
@@ -105,10 +103,9 @@ def _cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    repository: Repository = app.state.repository
-    await repository.start()
+    assert isinstance(app, Application)
+    await app.repository.start()
     yield
-    await repository.close()
-    tracing: Tracing | None = app.state.tracing
-    if tracing:
-        await asyncio.to_thread(tracing.close)
+    await app.repository.close()
+    if app.tracing:
+        await asyncio.to_thread(app.tracing.close)

@@ -143,7 +143,7 @@ def _measure(settings: Settings, name: str) -> RequestCost:
         lifespan="on",
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        return runner.run(_serve_and_ask(uvicorn.Server(config), app.state.repository, name))
+        return runner.run(_serve_and_ask(uvicorn.Server(config), app.repository, name))
 
 
 async def _serve_and_ask(server: uvicorn.Server, repository: Repository, name: str) -> RequestCost:

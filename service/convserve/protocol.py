@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from convserve.api.door import Door, Room
+from convserve.api.reading import WHOLE
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ class Protocol(HttpToolsProtocol):
 
     async def _ask(self, cycle: RequestResponseCycle, room: Room) -> None:
         """See to a request that was let in."""
+        if not cycle.more_body:
+            scope: Any = cycle.scope
+            scope[WHOLE] = bytes(cycle.body)
         try:
             whole = await room(cycle)
             if cycle.flow.write_paused and not cycle.disconnected:
@@ -85,7 +89,6 @@ class Protocol(HttpToolsProtocol):
         lines = b"\r\n".join(map(b": ".join, (*cycle.default_headers, *headers)))
         self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body)))
         cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -177,14 +177,11 @@ class ServedModel:
 
         So many others were told that they may come, and have not come yet.
         """
-        with self.refusals:
-            self._check(deadline, priority, coming)
-
-    def _check(
-        self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0
-    ) -> None:
         coming += self._decoding.jobs
-        self._batcher.check(key=self._shape, deadline=deadline, priority=priority, coming=coming)
+        with self.refusals:
+            self._batcher.check(
+                key=self._shape, deadline=deadline, priority=priority, coming=coming
+            )
 
     async def prepare(
         self, data: bytes, trace: Trace, hold: Hold, *, deadline: float = math.inf
@@ -195,8 +192,11 @@ class ServedModel:
         DeadlineExceeded if too much is being decoded already, or runs, for the `deadline`.
         """
         started = perf_counter()
-        with self.refusals:
-            prepared = await self._prepare(data, hold, deadline)
+        pending = None if len(data) > SMALL else self._preprocess.peek(data)
+        if pending and not pending.large:
+            prepared = pending.finish()  # small, and one at a time: nobody accounts for it
+        else:
+            prepared = await self._decode(data, pending, hold, deadline)
         seconds = perf_counter() - started
         trace.span("decode", seconds)
         self.metrics.preprocess_seconds.observe(seconds)
@@ -239,9 +239,7 @@ class ServedModel:
             inputs, key=shapes(inputs), deadline=deadline, priority=priority
         )
         self.metrics.queue_seconds.observe(answer.queue_seconds)
-        trace.span("queue", answer.queue_seconds)
-        trace.span("inference", answer.run_seconds)
-        trace.batch_size = max(trace.batch_size, answer.batch_size)
+        trace.ran(answer.queue_seconds, answer.run_seconds, answer.batch_size)
         return answer.value
 
     async def explain(
@@ -288,19 +286,21 @@ class ServedModel:
         self.graphs.close()
         await asyncio.to_thread(self.measured.keep)
 
-    async def _prepare(self, data: bytes, hold: Hold, deadline: float) -> Prepared:
-        if len(data) > SMALL:
-            return await self._decode(lambda: _finish(self._preprocess.peek(data), hold), deadline)
-        pending = self._preprocess.peek(data)
-        if pending.large:
-            return await self._decode(lambda: _finish(pending, hold), deadline)
-        return pending.finish()  # small, and one at a time: nobody accounts for it
-
-    async def _decode(self, work: Callable[[], Prepared], deadline: float) -> Prepared:
+    async def _decode(
+        self, data: bytes, pending: Pending | None, hold: Hold, deadline: float
+    ) -> Prepared:
         """Decode on a thread what will be decoded, and run, in time."""
-        self._decoding.check(deadline)
-        self._check(deadline - self._decoding.needed())
-        return await self._on_thread(self._decoding, work, deadline)
+        with self.refusals:
+            self._decoding.check(deadline)
+        self.admit(deadline - self._decoding.needed())
+        work = partial(self._decoded, data, pending, hold)
+        with self.refusals:
+            return await self._on_thread(self._decoding, work, deadline)
+
+    def _decoded(self, data: bytes, pending: Pending | None, hold: Hold) -> Prepared:
+        pending = pending or self._preprocess.peek(data)
+        with hold.during(pending.unpacked):
+            return pending.finish()
 
     async def _on_thread(self, queue: JobQueue, work: Callable[[], T], deadline: float) -> T:
         try:
@@ -308,11 +308,6 @@ class ServedModel:
         except asyncio.CancelledError:
             self.metrics.cancelled("preprocess")
             raise
-
-
-def _finish(pending: Pending, hold: Hold) -> Prepared:
-    with hold.during(pending.unpacked):
-        return pending.finish()
 
 
 def _digests(manifest: Manifest) -> list[str]:

@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         )
         super().__init__(config)
-        self._repository: Repository = app.state.repository
+        self._repository: Repository = app.repository
         self._drain_seconds = settings.drain_seconds
         self._stop_at = math.inf
 

@@ -27,6 +27,7 @@ SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)  # fmt: skip
 MODEL = ("model", "version")
 REASONS = ("queue_full", "deadline_unmeetable", "deadline_exceeded", "draining")
+UNREAD = 256  # answers that are added up together
 STAGES = ("body", "preprocess", "queue", "inference")
 
 
@@ -154,9 +155,9 @@ class Duration:
     count: int = 0
     seconds: float = 0.0
 
-    def add(self, seconds: float) -> None:
-        """It happened once more."""
-        self.count += 1
+    def add(self, seconds: float, count: int = 1) -> None:
+        """It happened once more, or so often, and took so long."""
+        self.count += count
         self.seconds += seconds
 
     def summary(self) -> dict[str, int]:
@@ -177,7 +178,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._durations = {name: Duration() for name in ("success", "fail", *self.PARTS)}
-        self._parts = [(self._durations[part], span) for part, span in self.PARTS.items()]
+        self._unread: list[tuple[float, Mapping[str, float]]] = []
         self._batches: dict[int, Duration] = {}
         self._last = 0.0
 
@@ -187,17 +188,25 @@ class Statistics:
             self._durations["fail"].add(seconds)
             return
         self._last = time()
-        self._durations["success"].add(seconds)
-        for duration, span in self._parts:
-            duration.count += 1
-            duration.seconds += spans.get(span, 0.0)
+        self._unread.append((seconds, spans))
+        if len(self._unread) >= UNREAD:
+            self._read()
 
     def batch_finished(self, size: int, seconds: float) -> None:
         """A batch came back."""
         self._batches.setdefault(size, Duration()).add(seconds)
 
+    def _read(self) -> None:
+        """Add up what was answered; together, which takes a fraction of the time."""
+        unread, self._unread = self._unread, []
+        self._durations["success"].add(sum(seconds for seconds, _ in unread), len(unread))
+        for part, span in self.PARTS.items():
+            seconds = sum(spans.get(span, 0.0) for _, spans in unread)
+            self._durations[part].add(seconds, len(unread))
+
     def summary(self) -> dict[str, object]:
         """Return it as Triton tells it."""
+        self._read()
         none = Duration().summary()
         hits = {"cache_hit": none, "cache_miss": none}
         parts = {name: duration.summary() for name, duration in self._durations.items()}
@@ -271,7 +280,7 @@ class ModelMetrics:
 
     def answered(self, status: int, seconds: float, spans: Mapping[str, float]) -> None:
         """A request for the model was answered after so many seconds, of which the spans a part."""
-        self._requests(status).inc()
+        self._requests(status).value += 1
         self.request_seconds.observe(seconds)
         self.statistics.answered(status, seconds, spans)
 
@@ -312,6 +321,12 @@ class Trace:
         if seconds >= self.spans.get(name, 0.0):
             self.spans[name] = seconds
 
+    def ran(self, queue_seconds: float, run_seconds: float, batch_size: int) -> None:
+        """Count what came back from a batch: how long it waited, and ran."""
+        self.span("queue", queue_seconds)
+        self.span("inference", run_seconds)
+        self.batch_size = max(self.batch_size, batch_size)
+
     def __enter__(self) -> Self:
         """Begin a block in which what is logged bears the request's id."""
         self._token = REQUEST_ID.set(self.request_id)
@@ -326,10 +341,12 @@ class Trace:
         """The time since the request came in."""
         return perf_counter() - self.started
 
-    def server_timing(self) -> str:
+    def server_timing(self) -> bytes:
         """Return the Server-Timing header (W3C), in milliseconds."""
-        spans = [f"{name};dur={seconds * 1e3:.3f}" for name, seconds in self.spans.items()]
-        return ", ".join([*spans, f"total;dur={self.seconds * 1e3:.3f}"])
+        told = b""
+        for name, seconds in self.spans.items():
+            told += b"%s;dur=%.3f, " % (name.encode(), seconds * 1e3)
+        return b"%stotal;dur=%.3f" % (told, self.seconds * 1e3)
 
     def summary(self) -> dict[str, object]:
         """Return what a log line tells of it, times in seconds."""

@@ -43,7 +43,7 @@ async def serving(store: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClie
     given = {"store": store, "cores": 1, "measure_seconds": 0, "poll_seconds": 0, **settings}
     app = create_app(Settings(**given))
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client

@@ -87,7 +87,7 @@ async def test_it_is_in_the_catalogue_and_refuses_pictures(tmp_path: Path) -> No
     bare(tmp_path, ["n", 3], ["n", 3])
     app = create_app(Settings(store=tmp_path, cores=1))
     async with app.router.lifespan_context(app):
-        repository = app.state.repository
+        repository = app.repository
         await repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -135,7 +135,7 @@ async def test_requests_in_a_row_are_answered_in_their_order(port: int) -> None:
 async def test_no_more_come_in_at_once_than_can_be_answered(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door, model = app.door(), app.state.repository.at_hand(TEXT)
+    door, model = app.door(), app.repository.at_hand(TEXT)
     assert door
     assert model
     monkeypatch.setattr(model.cost, "predict", lambda key, size: 0.04 * size)

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
+from convserve.app import Application
 from convserve.repository import Repository
 from convserve.settings import Settings
 from tests.artifacts import IMAGE, SLOW, TEXT, build_image, build_text, picture, text_graph
@@ -111,9 +111,9 @@ class TestGolden:
         return text_graph(rounds=ENDLESS, slow="l")  # one that the goldens have
 
     async def test_a_golden_without_end_fails_the_model(
-        self, app: FastAPI, client: httpx.AsyncClient
+        self, app: Application, client: httpx.AsyncClient
     ) -> None:
-        repository: Repository = app.state.repository
+        repository: Repository = app.repository
         entry = repository.versions(TEXT)[0]
         assert entry.state == "failed"
         assert "a run did not end in 0.3 s" in str(entry.fault)

@@ -145,7 +145,7 @@ async def test_the_deadline_holds_for_all_copies_together(client: httpx.AsyncCli
 async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client

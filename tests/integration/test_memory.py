@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
+from convserve.app import Application
 from convserve.repository import Repository
 from convserve.settings import Settings
 from tests.artifacts import IMAGE, TEXT, picture
@@ -35,8 +35,8 @@ def check_refusal(response: httpx.Response) -> None:
     assert "memory" in response.json()["detail"]
 
 
-async def test_what_others_hold_is_not_there(app: FastAPI, client: httpx.AsyncClient) -> None:
-    repository: Repository = app.state.repository
+async def test_what_others_hold_is_not_there(app: Application, client: httpx.AsyncClient) -> None:
+    repository: Repository = app.repository
     with repository.memory.hold() as others:
         others.take(CAPACITY - 15_000)
         check_refusal(await client.post(AT_IMAGE, content=PICTURE))  # the body alone
@@ -54,10 +54,10 @@ async def test_what_others_hold_is_not_there(app: FastAPI, client: httpx.AsyncCl
 @pytest.mark.parametrize("size", [(300, 300), (290, 310)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])  # the PNG is large even before it is decoded
 async def test_pixels_count_before_they_are_unpacked(
-    app: FastAPI, client: httpx.AsyncClient, size: tuple[int, int], kind: str
+    app: Application, client: httpx.AsyncClient, size: tuple[int, int], kind: str
 ) -> None:
     encoded = picture(*size, kind)
-    repository: Repository = app.state.repository
+    repository: Repository = app.repository
     with repository.memory.hold() as others:
         others.take(CAPACITY - len(encoded) - 4 * size[0] * size[1] + 1)
         check_refusal(await client.post(AT_IMAGE, content=encoded))
@@ -75,7 +75,7 @@ async def test_who_could_never_have_enough_is_told_so(client: httpx.AsyncClient)
 
 
 async def test_a_body_counts_while_it_comes_and_until_its_client_leaves(
-    app: FastAPI, client: httpx.AsyncClient
+    app: Application, client: httpx.AsyncClient
 ) -> None:
     came, go_on = asyncio.Event(), asyncio.Event()
 

@@ -12,11 +12,10 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from convserve.api.open_inference.datatypes import DTYPES, to_bytes
-from convserve.app import create_app
+from convserve.app import Application, create_app
 from convserve.settings import Settings
 from tests.artifacts import (
     ECHO,
@@ -329,7 +328,7 @@ async def test_the_server_and_its_models_tell_about_themselves(client: httpx.Asy
 
 
 async def test_statistics_split_the_time_as_triton_does(
-    client: httpx.AsyncClient, app: FastAPI
+    client: httpx.AsyncClient, app: Application
 ) -> None:
     tensor = {"name": "ids", "datatype": "BYTES", "shape": [3, 1], "data": [SENTENCE] * 3}
     assert (await infer(client, TEXT, {"inputs": [tensor]})).status_code == 200
@@ -398,7 +397,7 @@ def _pixels(encoded: bytes) -> NDArray[np.uint8]:
 async def unready(echoing: Path) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings(store=echoing, models=("missing",), cores=1))
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client

@@ -9,9 +9,9 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from fastapi import FastAPI
 from onnx import helper, numpy_helper
 
+from convserve.app import Application
 from convserve.engine import Arrays
 from convserve.engine.isolation import Stop
 from convserve.engine.session import Session
@@ -63,8 +63,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def gate(app: FastAPI) -> AsyncIterator[Gate]:
-    model: ServedModel = await app.state.repository.get(TEXT)
+async def gate(app: Application) -> AsyncIterator[Gate]:
+    model: ServedModel = await app.repository.get(TEXT)
     gate = Gate(model.graphs.answering)
     model.graphs.answering = gate  # type: ignore[assignment]
     yield gate
@@ -76,10 +76,10 @@ async def ask(client: httpx.AsyncClient, text: str) -> httpx.Response:
 
 
 async def together(
-    app: FastAPI, client: httpx.AsyncClient, gate: Gate, texts: Sequence[str]
+    app: Application, client: httpx.AsyncClient, gate: Gate, texts: Sequence[str]
 ) -> list[httpx.Response]:
     """Ask for all of them while another run holds the executor, so that they share the next."""
-    model: ServedModel = await app.state.repository.get(TEXT)
+    model: ServedModel = await app.repository.get(TEXT)
     gate.open.clear()
     gate.sizes.clear()
     first = asyncio.create_task(ask(client, "first"))
@@ -99,7 +99,7 @@ def probabilities(answer: httpx.Response) -> dict[str, float]:
 
 
 async def test_a_poison_in_a_batch_of_64_fails_alone_wherever_it_is(
-    app: FastAPI, client: httpx.AsyncClient, gate: Gate, capfd: pytest.CaptureFixture[str]
+    app: Application, client: httpx.AsyncClient, gate: Gate, capfd: pytest.CaptureFixture[str]
 ) -> None:
     gate.open.set()
     good = [f"text {number}, {number * 7919}" for number in range(N)]

@@ -28,7 +28,7 @@ async def serving(store: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClie
     wanted = Settings(store=store, cores=1, measure_seconds=0).model_copy(update=settings)
     app = create_app(wanted)
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client

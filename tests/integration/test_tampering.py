@@ -83,7 +83,7 @@ async def test_validate_and_the_server_tell_file_and_remedy(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        await app.state.repository.settled()
+        await app.repository.settled()
         assert (await client.get("/livez")).status_code == 200
         ready = await client.get("/readyz")
         assert ready.status_code == 503

@@ -68,7 +68,7 @@ async def test_a_request_is_a_trace_with_the_spans_of_server_timing(
 ) -> None:
     app = create_app(Settings(store=pristine_store, cores=1, traces=collector.endpoint))
     async with app.router.lifespan_context(app):
-        await app.state.repository.settled()
+        await app.repository.settled()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             context = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

@@ -13,13 +13,13 @@ from convserve.store import Entry
 
 async def models(request: Request) -> Response:
     """List the models, each with its versions and their state."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     return _json({"models": [await _model(repository, name) for name in repository.names()]})
 
 
 async def card(request: Request) -> Response:
     """Tell all about the latest version of one model."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     name = request.path_params["name"]
     latest = repository.find(name, None)
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)

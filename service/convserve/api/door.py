@@ -47,9 +47,15 @@ Room = Callable[[Caller], Awaitable[Whole | None]]
 class Door:
     """Where requests for one of the `operations`, which ask a model, come in; see `__call__`."""
 
-    def __init__(self, app: FastAPI, ledger: Ledger, operations: Iterable[Operation]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        repository: Repository,
+        ledger: Ledger,
+        operations: Iterable[Operation],
+    ) -> None:
         self._app = app
-        self._repository: Repository = app.state.repository
+        self._repository = repository
         self._ledger = ledger
         self._rooms = [
             (entry.method, compile_path(entry.path)[0], self._room(entry.handler))

@@ -70,8 +70,8 @@ class Question:
 
 async def explain(request: Request) -> Response:
     """Explain the answer to one instance."""
-    repository: Repository = request.app.state.repository
-    settings: Settings = request.app.state.settings
+    repository: Repository = request.app.repository
+    settings: Settings = request.app.settings
     trace: Trace = request.scope["trace"]
     _check_query(request)
     label, picture = request.query_params.get("label"), PICTURE in request.headers.get("accept", "")

@@ -1,11 +1,14 @@
-"""One header of a request, without a map of all."""
+"""The headers of a request by name."""
 
 from starlette.types import Scope
+
+NAMED = "headers by name"
+"""In the scope of a request: name → value of the first header that has it."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
     """Return the value of the first header with this lower-case name, None if there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value, "latin-1")
-    return None
+    if NAMED not in scope:
+        scope[NAMED] = dict(reversed(scope["headers"]))
+    value = scope[NAMED].get(name)
+    return None if value is None else str(value, "latin-1")

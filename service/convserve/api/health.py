@@ -16,12 +16,12 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """Answer 200 only if every required model is verified and the service is not draining."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     repository.check_ready()
     return Written(b'{"ready":true,"live":true}')
 
 
 async def metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
-    telemetry: Telemetry = request.app.state.telemetry
+    telemetry: Telemetry = request.app.telemetry
     return Response(telemetry.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -39,10 +39,8 @@ class Ledger:
         if trace.metrics:
             trace.metrics.answered(status, seconds, trace.spans)
         late = trace.metrics is not None and seconds > self._late_seconds
-        level, message = _verdict(scope["method"], status, late)
-        if logger.isEnabledFor(level):
-            what = {"method": scope["method"], "path": scope["path"], "status": status}
-            logger.log(level, message, extra=what | trace.summary())
+        if late or status >= 400 or logger.isEnabledFor(logging.DEBUG):
+            self._tell(scope, trace, status, late)
         if self._tracing and isinstance(trace, TimedTrace):
             headers = {"traceparent": header(scope, b"traceparent") or ""}
             facts: Facts = {
@@ -51,6 +49,12 @@ class Ledger:
                 "http.response.status_code": status,
             }
             self._tracing.finished(trace, headers, facts)
+
+    def _tell(self, scope: Scope, trace: Trace, status: int, late: bool) -> None:
+        level, message = _verdict(scope["method"], status, late)
+        if logger.isEnabledFor(level):
+            what = {"method": scope["method"], "path": scope["path"], "status": status}
+            logger.log(level, message, extra=what | trace.summary())
 
 
 def _verdict(method: str, status: int, late: bool) -> tuple[int, str]:
@@ -116,7 +120,7 @@ def headers(trace: Trace) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries, whatever it is."""
     told = [
         (b"x-request-id", trace.request_id.encode()),
-        (b"server-timing", trace.server_timing().encode()),
+        (b"server-timing", trace.server_timing()),
         NO_SNIFFING,
     ]
     if trace.metrics:

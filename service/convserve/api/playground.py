@@ -49,7 +49,7 @@ async def static(request: Request) -> Response:
 
 async def sample(request: Request) -> Response:
     """Return a raw input that the artifact carries to prove itself."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     name, version, file = (request.path_params[key] for key in ("name", "version", "sample"))
     entry = next((entry for entry in repository.versions(name) if entry.version == version), None)
     if not entry or not entry.manifest:

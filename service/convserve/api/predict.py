@@ -11,10 +11,9 @@ from convserve.api.headers import header
 from convserve.api.reading import admitted, read_body
 from convserve.api.together import together
 from convserve.api.written import Written
-from convserve.engine.memory import Hold
+from convserve.engine.memory import ByteBudget, Hold
 from convserve.errors import CallerError, InvalidInput
 from convserve.preprocess.prepared import Prepared
-from convserve.repository import Repository
 from convserve.served_model import ServedModel
 from convserve.settings import Settings, suggestion
 from convserve.telemetry import Trace
@@ -29,25 +28,25 @@ async def predict(request: Request) -> Response:
 
 async def ask(request: Request) -> tuple[ServedModel, list[dict[str, Any]]]:
     """Return the model that the path names, and its answer to each instance in the body."""
-    repository: Repository = request.app.state.repository
+    memory: ByteBudget = request.app.repository.memory
     trace: Trace = request.scope["trace"]
     model, deadline = await admitted(request)
-    with model.in_use, repository.memory.hold() as hold:
+    with model.in_use, memory.hold() as hold:
         call, top_k = _read(request, model, await read_body(request, model, hold))
         return model, await _answer(model, call.instances, trace, hold, top_k, deadline)
 
 
 def _read(request: Request, model: ServedModel, body: bytes) -> tuple[Call, int | None]:
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.settings
     reader = reader_of(model.modality, settings.max_instances)
     call = reader.read(header(request.scope, b"content-type") or "", body)
-    stated = _top_k(call.top_k, len(model.labels), "/top_k")
-    return call, _top_k(_query(request), len(model.labels), "?top_k") or stated
+    top_k = _top_k(call.top_k, len(model.labels), "/top_k")
+    if request.scope["query_string"]:
+        top_k = _top_k(_query(request), len(model.labels), "?top_k") or top_k
+    return call, top_k
 
 
 def _query(request: Request) -> object:
-    if not request.scope["query_string"]:
-        return None
     for key, value in request.query_params.items():
         if key != "top_k":
             close = suggestion(key, ("top_k",))
@@ -74,10 +73,10 @@ async def _answer(
 ) -> list[dict[str, object]]:
     # Everything is prepared before anything is queued: a bad instance wastes no run.
     prepared = await together(
-        _prepare(model, instance, trace, hold, deadline) for instance in instances
+        [_prepare(model, instance, trace, hold, deadline) for instance in instances]
     )
     return await together(
-        model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared
+        [model.infer(item, trace, top_k=top_k, deadline=deadline) for item in prepared]
     )
 
 

@@ -156,7 +156,7 @@ def respond(request: Request, error: Exception) -> Response:
     """Return the answer that tells the caller about `error`."""
     code, detail = _describe(request, error)
     problem = PROBLEMS[code]
-    telemetry: Telemetry = request.app.state.telemetry
+    telemetry: Telemetry = request.app.telemetry
     telemetry.error(code).inc()
     headers = tuple(_headers(problem.status, error))
     if PROTOCOL.match(_path(request)):

@@ -19,6 +19,9 @@ from convserve.settings import Settings
 ADMITTED = "admitted"
 """In the scope of a request that was let in: its model and its deadline."""
 
+WHOLE = "whole body"
+"""In the scope of a request whose body was there when its turn came."""
+
 TIMEOUT = b"x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -34,7 +37,7 @@ def deadline(scope: Scope) -> float:
     """
     stated = header(scope, TIMEOUT)
     if stated is None:
-        settings: Settings = scope["app"].state.settings
+        settings: Settings = scope["app"].settings
         return monotonic() + settings.deadline_ms / 1e3
     if not MILLISECONDS.fullmatch(stated):
         raise MalformedRequest("X-Request-Timeout-Ms must be a number of milliseconds, 1 or more")
@@ -50,7 +53,7 @@ async def admitted(request: Request) -> tuple[ServedModel, float]:
     model, end = request.scope.get(ADMITTED, (None, 0.0))
     let_in = model is not None and not model.retired
     if not let_in:
-        repository: Repository = request.app.state.repository
+        repository: Repository = request.app.repository
         end = deadline(request.scope)
         model = await repository.get(**request.path_params)
     request.scope["trace"].metrics = model.metrics
@@ -68,9 +71,13 @@ async def read_body(request: Request, model: ServedModel, hold: Hold) -> bytes:
     encoding = "identity" if stated is None else stated.strip().lower()
     if encoding != "identity" and encoding not in WINDOWS:
         raise UnsupportedMedia("Content-Encoding must be identity, gzip or deflate")
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.settings
     limit = settings.max_body_bytes
-    body = await _received(request, model, hold, limit)
+    if WHOLE in request.scope:
+        body: bytes = request.scope[WHOLE]
+        _take(model, hold, len(body), limit)
+    else:
+        body = await _received(request, model, hold, limit)
     return body if encoding == "identity" else await _unpacked(body, model, hold, encoding, limit)
 
 
@@ -87,12 +94,16 @@ async def _received(request: Request, model: ServedModel, hold: Hold, limit: int
             model.metrics.cancelled("body")
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
-        with model.refusals:
-            hold.take(len(chunk))
-        if hold.taken > limit:
-            raise _too_long(limit)
+        _take(model, hold, len(chunk), limit)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _take(model: ServedModel, hold: Hold, count: int, limit: int) -> None:
+    with model.refusals:
+        hold.take(count)
+    if hold.taken > limit:
+        raise _too_long(limit)
 
 
 def _too_long(limit: int) -> InputTooLarge:

@@ -28,6 +28,6 @@ def _brief(answer: dict[str, Any]) -> dict[str, float] | str:
 
 async def ping(request: Request) -> Response:
     """Answer 200 only if the service is ready."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     repository.check_ready()
     return Written(b'{"status":"Healthy"}')

@@ -46,6 +46,8 @@ LONG = 0.1  # seconds, after which a run in the event loop was the last one ther
 # missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
 MOST_CAUTION = 3.0
 MISSED, MET = 1.05, 1.05 ** (-1 / 400)
+# Whoever has so many seconds is let in without a look, for a moment after half of it was enough.
+AMPLE, MOMENT = 1.0, 0.005
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +178,7 @@ class Batcher(Generic[P, R]):
             queue_capacity, self._forecast.size, self._forecast.seconds
         )
         self._caution = CAUTION
+        self._ample_until = 0.0
         self._runs = Runs[_Request[P, R], _Finished[R]](
             name,
             cores or Cores(),
@@ -326,9 +329,14 @@ class Batcher(Generic[P, R]):
         self, key: Hashable, deadline: float, priority: Priority, coming: int
     ) -> None:
         now = monotonic()
+        if now < self._ample_until and now + AMPLE < deadline:
+            return
         remaining = self._runs.remaining_seconds()
-        if now + MOST_CAUTION * (remaining + self._waiting.bound(key, coming)) < deadline:
-            return  # as most have time enough: no need to look closer
+        most = MOST_CAUTION * (remaining + self._waiting.bound(key, coming))
+        if now + most < deadline:  # as most have time enough: no need to look closer
+            if most < AMPLE / 2:
+                self._ample_until = now + MOMENT
+            return
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
         if deadline <= now or (self._runs.idle() > coming and not self._waiting):
             return
@@ -348,9 +356,9 @@ class Batcher(Generic[P, R]):
 
     def _dispatch(self) -> None:
         """Start what one arrival, or one executor coming back, makes possible."""
-        if not self._waiting:
-            return
         lane = self._waiting.lane()
+        if lane is None:
+            return
         if self._short(lane):
             self._gather()
         elif (idle := self._runs.idle()) > 0:
@@ -381,7 +389,7 @@ class Batcher(Generic[P, R]):
     def _run_here(self) -> None:
         """Run the next batch on the event loop's own thread."""
         self._gathering = False
-        lane = self._waiting.lane() if self._waiting else None
+        lane = self._waiting.lane()
         if lane and self._short(lane) and (requests := self._waiting.take(monotonic(), 1, lane)):
             stop = self._new_stop()
             self._observe.batch_started(len(requests))

@@ -1,15 +1,18 @@
 """Single items to one batch, and one batch back to single items."""
 
 from collections.abc import Hashable, Sequence
+from operator import attrgetter
 
 import numpy as np
 
 from convserve.engine import Arrays
 
+SHAPE = attrgetter("shape")
+
 
 def shapes(item: Arrays) -> Hashable:
     """Return what items have in common that may share a batch."""
-    return tuple(array.shape for array in item.values())
+    return tuple(map(SHAPE, item.values()))
 
 
 def stack(items: Sequence[Arrays]) -> Arrays:

@@ -43,16 +43,14 @@ class ByteBudget:
                 )
             if self.held + count > self._capacity:
                 raise QueueFull("the requests in flight take up the memory for them")
-            self._move(hold, count)
+            hold.held += count
+            self.held += count
 
     def take_back(self, hold: "Hold", count: int) -> None:
         """Take lent bytes back."""
         with self._lock:
-            self._move(hold, -count)
-
-    def _move(self, hold: "Hold", count: int) -> None:
-        hold.held += count
-        self.held += count
+            hold.held -= count
+            self.held -= count
 
 
 class Hold:

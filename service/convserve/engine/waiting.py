@@ -63,11 +63,10 @@ class Waiting(Generic[E]):
         self._predict = predict
         self._arrivals = count()
         self._lanes: dict[Lane, OrderedDict[E, int]] = {}
-        # How many wait of each priority or above; asked for several times a request.
-        self._counts = [0 for _ in Priority]
+        self._normal = self._all = 0  # how many wait of normal priority, and of any
 
     def __len__(self) -> int:
-        return self._counts[-1]
+        return self._all
 
     def seconds(self, priority: Priority = Priority.LOW, but: Lane | None = None) -> float:
         """Predict how long one executor would run for all that wait, of this priority or above.
@@ -104,11 +103,13 @@ class Waiting(Generic[E]):
         for _, other in self._lanes:
             if other != key:
                 return math.inf
-        return (len(self) + coming + 1) * self._predict(key, 1)
+        return (self._all + coming + 1) * self._predict(key, 1)
 
-    def lane(self) -> Lane:
-        """Return the priority and key of who is next; somebody must wait."""
-        return min(self._lanes, key=self._turn) if len(self._lanes) > 1 else next(iter(self._lanes))
+    def lane(self) -> Lane | None:
+        """Return the priority and key of who is next, None if nobody waits."""
+        if len(self._lanes) > 1:
+            return min(self._lanes, key=self._turn)
+        return next(iter(self._lanes), None)
 
     def length(self, lane: Lane) -> int:
         """Return how many wait in a lane in which somebody does."""
@@ -116,20 +117,21 @@ class Waiting(Generic[E]):
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
-        return self._counts[priority] >= self._capacity
+        return self._up_to(priority) >= self._capacity
 
     def admit(self, entry: E) -> E | None:
         """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
         if self.full(entry.priority):
             raise ValueError("nobody may be admitted to a full queue")
-        displaced = self._newest_low() if len(self) >= self._capacity else None
+        displaced = self._newest_low() if self._all >= self._capacity else None
         if displaced is not None:
             self.leave(displaced)
         lane = (entry.priority, entry.key)
         if lane not in self._lanes:
             self._lanes[lane] = OrderedDict()
         self._lanes[lane][entry] = next(self._arrivals)
-        self._count(entry.priority, 1)
+        self._all += 1
+        self._normal += entry.priority is Priority.NORMAL
         return displaced
 
     def leave(self, entry: E) -> bool:
@@ -144,11 +146,12 @@ class Waiting(Generic[E]):
 
     def _drop(self, lane: Lane, entry: E) -> None:
         del self._lanes[lane][entry]
-        self._count(lane[0], -1)
+        self._all -= 1
+        self._normal -= lane[0] is Priority.NORMAL
 
-    def _count(self, priority: Priority, one: int) -> None:
-        for lower in range(priority, len(self._counts)):
-            self._counts[lower] += one
+    def _up_to(self, priority: Priority) -> int:
+        """Return how many wait of this priority or above."""
+        return self._normal if priority is Priority.NORMAL else self._all
 
     def take(self, now: float, idle: int, only: Lane | None = None) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
@@ -161,9 +164,10 @@ class Waiting(Generic[E]):
         else waits: work that nobody can use is never done in another's place. Nobody joins a
         batch that this makes too late.
         """
-        shares = [math.ceil(waiting / idle) for waiting in self._counts]
-        while self._lanes and only in (None, first := self.lane()):
-            if batch := self._pop(first, min(self._size(first[1]), shares[first[0]]), now):
+        normal, low = math.ceil(self._normal / idle), math.ceil(self._all / idle)
+        while (first := self.lane()) and only in (None, first):
+            share = normal if first[0] is Priority.NORMAL else low
+            if batch := self._pop(first, min(self._size(first[1]), share), now):
                 return batch
         return []
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -48,6 +47,7 @@ FORMATS = [
 ]
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 PIXEL = 4  # bytes that Pillow keeps for one
+SIZES = 256  # of images, of which it is remembered whether a step changes them
 Pixels = NDArray[np.uint8]  # [H,W,3]
 MAX_ASPECT = 100  # the longer side is resized in proportion: a line would become a wall
 
@@ -97,19 +97,6 @@ STEPS: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
 }
 
 
-@dataclass(slots=True)
-class Encoded:
-    """An image whose header was read: its size in pixels, and what decodes it.
-
-    If it is a plain one, `plain` has the same pixels for less.
-    """
-
-    width: int
-    height: int
-    decode: Callable[[], Image.Image]
-    plain: png.Plain | None = None
-
-
 class ImagePreprocess:
     """Encoded image → {input: uint8 [H,W,3]}."""
 
@@ -127,20 +114,26 @@ class ImagePreprocess:
                 f"preprocess.steps: {unknown[0]!r} does not work on images",
                 f"use decode, then {', '.join(STEPS)}",
             )
+        self._unchanged = lru_cache(SIZES)(self._leave)
         self._input = manifest.inputs[0]
         own_limit = manifest.limits.max_pixels or settings.max_pixels
         self._max_pixels = min(settings.max_pixels, own_limit)
 
     def peek(self, data: bytes) -> Pending:
         """Read the header of the encoded image `data`."""
-        encoded = _opened(data)
-        self._check_size(encoded.width, encoded.height)
-        pixels = encoded.width * encoded.height
-        return Pending(
-            large=max(pixels, len(data)) > SMALL,
-            unpacked=pixels * PIXEL,
-            finish=partial(self._prepare, encoded),
-        )
+        if not data:
+            raise InvalidInput("the image is empty: no bytes were sent")
+        plain = png.read(data, SMALL) if len(data) <= SMALL else None
+        if plain:
+            self._check_size(plain.width, plain.height)
+            unpacked = plain.width * plain.height * PIXEL
+            return Pending(False, unpacked, partial(self._plain, data, plain))
+        image = _open(data)
+        self._check_size(image.width, image.height)
+        pixels = image.width * image.height
+        large = max(pixels, len(data)) > SMALL
+        finish = partial(self._changed, partial(decode, image))
+        return Pending(large, pixels * PIXEL, finish)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -153,26 +146,22 @@ class ImagePreprocess:
                 f"one side may be at most {MAX_ASPECT} times the other"
             )
 
-    def _prepare(self, encoded: Encoded) -> Prepared:
-        pixels = self._unchanged(encoded)
-        if pixels is None:
-            pixels = self._changed(encoded)
-        self._check_shape(pixels.shape)
-        return Prepared({self._input.name: pixels}, {})
-
-    def _unchanged(self, encoded: Encoded) -> Pixels | None:
-        """Return the pixels of a plain file that no step changes; None for any other."""
-        size = encoded.width, encoded.height
-        if not encoded.plain or not all(fits(size, step) for step in self._steps):
-            return None
+    def _plain(self, data: bytes, plain: png.Plain) -> Prepared:
         try:
-            return encoded.plain.pixels()
-        except Exception:
-            return None
+            pixels = plain.pixels()
+        except Exception:  # damaged: Pillow knows what to say
+            return self._changed(partial(decode, _open(data)))
+        if self._unchanged(plain.width, plain.height):
+            return self._prepared(pixels)
+        return self._changed(partial(Image.fromarray, pixels))
 
-    def _changed(self, encoded: Encoded) -> Pixels:
+    def _leave(self, width: int, height: int) -> bool:
+        """Tell whether no step changes an image of this size."""
+        return all(fits((width, height), step) for step in self._steps)
+
+    def _changed(self, decoded: Callable[[], Image.Image]) -> Prepared:
         try:
-            image = encoded.decode()
+            image = decoded()
             for step in self._steps:
                 if not fits(image.size, step):
                     image = STEPS[step.op](image, step)
@@ -181,7 +170,11 @@ class ImagePreprocess:
             raise
         except Exception as error:
             raise _fault(error) from error
-        return pixels.reshape(image.height, image.width, 3)
+        return self._prepared(pixels.reshape(image.height, image.width, 3))
+
+    def _prepared(self, pixels: Pixels) -> Prepared:
+        self._check_shape(pixels.shape)
+        return Prepared({self._input.name: pixels}, {})
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self._input.shape[1:]
@@ -204,22 +197,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image
     samples = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
     return Image.fromarray((samples >> 8).astype(np.uint8))
-
-
-def _opened(data: bytes) -> Encoded:
-    if not data:
-        raise InvalidInput("the image is empty: no bytes were sent")
-    if len(data) <= SMALL and (plain := png.read(data, SMALL)):
-        return Encoded(plain.width, plain.height, partial(_decode, data, plain), plain)
-    image = _open(data)
-    return Encoded(image.width, image.height, partial(decode, image))
-
-
-def _decode(data: bytes, plain: png.Plain) -> Image.Image:
-    try:
-        return Image.fromarray(plain.pixels())
-    except Exception:  # damaged: Pillow knows what to say
-        return decode(_open(data))
 
 
 def _open(data: bytes) -> Image.Image:

@@ -24,6 +24,9 @@ START, CHECK = Struct(">I4s"), Struct(">I")  # of a chunk: length and type; its 
 KINDS = {(8, 0, 0, 0, 0), (8, 2, 0, 0, 0)}
 """What follows the size in the header: grey or RGB of 8 bits, not interlaced."""
 
+FIRST = len(SIGNATURE) + START.size + HEADER.size + CHECK.size  # where the second chunk begins
+END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
 ESSENTIAL = {b"IHDR", b"IDAT", b"IEND"}
 IRRELEVANT = {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs", b"bKGD", b"tIME"}
 """Chunks that Pillow does not let change the pixels either. Text may hold an orientation."""
@@ -57,6 +60,9 @@ def read(data: bytes, most: int) -> Plain | None:
 
 def _essential(data: bytes) -> bytes | None:
     """Return the file without what is irrelevant; None if a chunk is unknown or damaged."""
+    length, kind = START.unpack_from(data, FIRST)
+    if kind == b"IDAT" and data[FIRST + START.size + length + CHECK.size :] == END:
+        return data  # as most are: nothing is irrelevant, and libspng looks at the checksums
     pieces = [SIGNATURE]
     place, kind = len(SIGNATURE), b""
     while kind != b"IEND":

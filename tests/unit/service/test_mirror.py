@@ -122,12 +122,12 @@ async def test_a_store_that_is_away_at_the_start_is_taken_up_later(
     configured = Settings(store=store.as_uri(), cache=tmp_path / "cache", cores=1, poll_seconds=0)
     app = create_app(configured)
     async with app.router.lifespan_context(app), client_of(app) as client:
-        await app.state.repository.settled()
+        await app.repository.settled()
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert f"the store {store.as_uri()} cannot be read" in answer.json()["detail"]
         shutil.move(away, store)
-        await app.state.repository.refresh()
+        await app.repository.refresh()
         assert (await client.get("/readyz")).status_code == 200
 
 
@@ -153,5 +153,5 @@ def client_of(app: object) -> httpx.AsyncClient:
 async def readiness(configured: Settings) -> int:
     app = create_app(configured)
     async with app.router.lifespan_context(app), client_of(app) as client:
-        await app.state.repository.settled()
+        await app.repository.settled()
         return (await client.get("/readyz")).status_code

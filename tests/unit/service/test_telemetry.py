@@ -56,7 +56,7 @@ def test_of_instances_side_by_side_the_slowest_counts() -> None:
     trace = Trace("id")
     for seconds in (0.002, 0.005, 0.001):
         trace.span("queue", seconds)
-    assert re.fullmatch(r"queue;dur=5\.000, total;dur=\d+\.\d{3}", trace.server_timing())
+    assert re.fullmatch(rb"queue;dur=5\.000, total;dur=\d+\.\d{3}", trace.server_timing())
 
 
 @given(message=st.text(), extra=st.text())

@@ -39,7 +39,7 @@ HIGHEST = 1  # of the protocol's priorities; 0 says nothing
 
 async def infer(request: Request) -> Response:
     """Answer one request of one or several inputs."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     model, deadline = await admitted(request)
     with model.in_use, repository.memory.hold() as hold:
         question = await _read(request, model, hold)
@@ -106,7 +106,7 @@ async def _answer(
 async def _inputs(
     request: Request, model: ServedModel, question: InferRequest, hold: Hold, deadline: float
 ) -> list[Arrays]:
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.settings
     if not is_encoded(model, question.inputs):
         return items(model, question.inputs, settings.max_instances)
     text = _header_length(request) is None

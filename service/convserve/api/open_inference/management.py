@@ -12,7 +12,7 @@ STATES = {"ready": "READY", "loading": "LOADING"}  # all others: UNAVAILABLE
 
 async def index(request: Request) -> Response:
     """List every version of every model."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     entries = [entry for name in repository.names() for entry in repository.versions(name)]
     return _json(
         [
@@ -29,14 +29,14 @@ async def index(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     """Take up a model as it is in the store now."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     await repository.load(request.path_params["name"])
     return _json({})
 
 
 async def unload(request: Request) -> Response:
     """Let go of all versions of a model, until it is loaded again."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     await repository.unload(request.path_params["name"])
     return _json({})
 

@@ -33,7 +33,7 @@ async def server(request: Request) -> Response:
 async def model(request: Request) -> Response:
     """Tell a model's inputs and outputs; the batch is the first axis, −1."""
     found = await _model(request)
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     manifest = found.artifact.manifest
     return _json(
         {
@@ -54,7 +54,7 @@ async def ready(request: Request) -> Response:
 
 async def config(request: Request) -> Response:
     """Tell the model's configuration as Triton does: dims without the batch axis."""
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.settings
     found = await _model(request)
     manifest = found.artifact.manifest
     return _json(
@@ -73,7 +73,7 @@ async def config(request: Request) -> Response:
 
 async def statistics(request: Request) -> Response:
     """Tell what was answered since the model was loaded, and where the time went."""
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     name, number = request.path_params.get("name"), request.path_params.get("version")
     names = repository.names() if name is None else [name]
     entries = [entry for found in names for entry in repository.versions(found)]
@@ -92,7 +92,7 @@ async def statistics(request: Request) -> Response:
 
 
 async def _model(request: Request) -> ServedModel:
-    repository: Repository = request.app.state.repository
+    repository: Repository = request.app.repository
     return await repository.get(**request.path_params)
 
 
