@@ -147,10 +147,11 @@ async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str
 
 
 async def test_a_defect_is_answered_without_its_details(
-    app: Application, client: httpx.AsyncClient
+    app: Application, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del app.repository
-    response = await client.get("/v1/models")
+    with monkeypatch.context() as patch:
+        patch.delattr(app, "repository")
+        response = await client.get("/v1/models")
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "repository" not in response.text
     assert "Traceback" not in response.text

@@ -24,7 +24,8 @@ START, CHECK = Struct(">I4s"), Struct(">I")  # of a chunk: length and type; its 
 KINDS = {(8, 0, 0, 0, 0), (8, 2, 0, 0, 0)}
 """What follows the size in the header: grey or RGB of 8 bits, not interlaced."""
 
-FIRST = len(SIGNATURE) + START.size + HEADER.size + CHECK.size  # where the second chunk begins
+BEFORE = len(SIGNATURE)  # where the header's chunk begins
+FIRST = BEFORE + START.size + HEADER.size + CHECK.size  # where the chunk after it does
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 ESSENTIAL = {b"IHDR", b"IDAT", b"IEND"}
@@ -61,18 +62,26 @@ def read(data: bytes, most: int) -> Plain | None:
 def _essential(data: bytes) -> bytes | None:
     """Return the file without what is irrelevant; None if a chunk is unknown or damaged."""
     length, kind = START.unpack_from(data, FIRST)
-    if kind == b"IDAT" and data[FIRST + START.size + length + CHECK.size :] == END:
-        return data  # as most are: nothing is irrelevant, and libspng looks at the checksums
+    last = FIRST + START.size + length + CHECK.size
+    if kind == b"IDAT" and data[last:] == END:  # the plainest of all, as most are
+        return data if _sound(data, BEFORE, FIRST) and _sound(data, FIRST, last) else None
     pieces = [SIGNATURE]
-    place, kind = len(SIGNATURE), b""
+    place, kind = BEFORE, b""
     while kind != b"IEND":
         length, kind = START.unpack_from(data, place)
-        check = place + START.size + length
-        if crc32(data[place + 4 : check]) != CHECK.unpack_from(data, check)[0]:
+        end = place + START.size + length + CHECK.size
+        if not _sound(data, place, end):
             return None
         if kind in ESSENTIAL:
-            pieces.append(data[place : check + CHECK.size])
+            pieces.append(data[place:end])
         elif kind not in IRRELEVANT:
             return None
-        place = check + CHECK.size
+        place = end
     return b"".join(pieces)
+
+
+def _sound(data: bytes, start: int, end: int) -> bool:
+    """Tell whether the chunk between is what its checksum says."""
+    check = end - CHECK.size
+    matches: bool = crc32(data[start + 4 : check]) == CHECK.unpack_from(data, check)[0]
+    return matches
