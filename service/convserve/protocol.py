@@ -57,7 +57,6 @@ class Protocol(HttpToolsProtocol):
             self._answer(cycle, *found)
         else:
             task = self.loop.create_task(self._ask(cycle, found))
-            task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
             self._let_in = cycle, task
 
@@ -75,6 +74,8 @@ class Protocol(HttpToolsProtocol):
         except Exception:
             logger.exception("a request was left without an answer")
             self.transport.close()
+        finally:
+            self.tasks.discard(asyncio.current_task())
 
     def _answer(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from random import getrandbits
 from time import perf_counter, time
 from typing import ClassVar, Literal, Protocol, Self
@@ -325,7 +325,8 @@ class Trace:
         """Count what came back from a batch: how long it waited, and ran."""
         self.span("queue", queue_seconds)
         self.span("inference", run_seconds)
-        self.batch_size = max(self.batch_size, batch_size)
+        if batch_size > self.batch_size:
+            self.batch_size = batch_size
 
     def __enter__(self) -> Self:
         """Begin a block in which what is logged bears the request's id."""
@@ -343,10 +344,8 @@ class Trace:
 
     def server_timing(self) -> bytes:
         """Return the Server-Timing header (W3C), in milliseconds."""
-        told = b""
-        for name, seconds in self.spans.items():
-            told += b"%s;dur=%.3f, " % (name.encode(), seconds * 1e3)
-        return b"%stotal;dur=%.3f" % (told, self.seconds * 1e3)
+        seconds = *self.spans.values(), self.seconds
+        return _timing(tuple(self.spans)) % tuple([1e3 * each for each in seconds])
 
     def summary(self) -> dict[str, object]:
         """Return what a log line tells of it, times in seconds."""
@@ -358,6 +357,12 @@ class Trace:
             told |= {"model": self.metrics.model, "version": self.metrics.version}
             told["batch_size"] = self.batch_size
         return told
+
+
+@lru_cache(maxsize=64)
+def _timing(names: tuple[str, ...]) -> bytes:
+    """Return the format of a Server-Timing header with these spans and the total."""
+    return ", ".join(f"{name};dur=%.3f" for name in (*names, "total")).encode()
 
 
 class JsonFormatter(logging.Formatter):

@@ -19,7 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
@@ -283,7 +283,7 @@ class Batcher(Generic[P, R]):
         except ConvserveError as error:
             self._observe.dropped(error.code)
             raise
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         end = math.inf if deadline is None else deadline
         request: _Request[P, R] = _Request(
             payload, key, priority, end, monotonic(), loop.create_future()
@@ -309,7 +309,8 @@ class Batcher(Generic[P, R]):
         For callers whose payload costs something to make: nobody pays for what is refused. So
         many are `coming`, whose payloads are being made, and will be here first.
         """
-        self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
+        if self._waiting and self._runs.idle() > 0:
+            self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
         self._judge(key, deadline, priority, coming)
 
     def _judge(
@@ -321,6 +322,10 @@ class Batcher(Generic[P, R]):
             raise self._full()
         if deadline is not None:
             self._check_deadline(key, deadline, priority, coming)
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     def _full(self) -> QueueFull:
         return QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
@@ -384,7 +389,7 @@ class Batcher(Generic[P, R]):
         """Run what waits when this turn of the event loop ends."""
         if not self._gathering:
             self._gathering = True
-            asyncio.get_running_loop().call_soon(self._run_here)
+            self._loop.call_soon(self._run_here)
 
     def _run_here(self) -> None:
         """Run the next batch on the event loop's own thread."""

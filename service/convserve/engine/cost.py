@@ -76,21 +76,26 @@ class _Curve:
 
     def __init__(self) -> None:
         self._recent = defaultdict[int, deque[float]](lambda: deque(maxlen=WINDOW))
-        self._medians: dict[int, tuple[float, int]] = {}  # and of how many runs
         self._learned = Counter[int]()
         self._sizes: list[int] = [0]
         self._seconds: list[float] = [0.0]
+        self._fitted = True
 
     def learn(self, size: int, seconds: float) -> None:
-        recent = self._recent[size]
-        recent.append(seconds)
-        self._medians[size] = median(recent), len(recent)
+        self._recent[size].append(seconds)
         self._learned[size] += 1
-        sizes = sorted(self._medians)
-        medians = [self._medians[size] for size in sizes]
+        self._fitted = False
+
+    def _fit(self) -> None:
+        """Draw the curve through what was learned, once somebody asks."""
+        sizes = sorted(self._recent)
+        medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
+        self._fitted = True
 
     def worthwhile(self, most: int, overhead: float) -> int:
+        if not self._fitted:
+            self._fit()
         return min(most, self._smallest(overhead) or most)
 
     def _smallest(self, overhead: float) -> int | None:
@@ -104,6 +109,8 @@ class _Curve:
         return next((size for cost, size in costs[:-1] if cost <= enough), None)
 
     def predict(self, size: int) -> float:
+        if not self._fitted:
+            self._fit()
         place = bisect_left(self._sizes, size)
         if place == len(self._sizes):  # beyond what was measured: in proportion
             return self._seconds[-1] * size / self._sizes[-1]
@@ -115,6 +122,8 @@ class _Curve:
         return least + (most - least) * (size - low) / (high - low)
 
     def points(self) -> list[Point]:
+        if not self._fitted:
+            self._fit()
         return [
             Point(size, seconds, self._learned[size])
             for size, seconds in zip(self._sizes[1:], self._seconds[1:], strict=True)
@@ -129,7 +138,7 @@ def batch_sizes(largest: int) -> list[int]:
 def median(values: Collection[float]) -> float:
     """Return the middle of some values, halfway between both where there are two.
 
-    Asked after every run: statistics.median takes three times as long.
+    Asked many times a second: statistics.median takes three times as long.
     """
     ordered, half = sorted(values), len(values) // 2
     return (ordered[half] + ordered[~half]) / 2

@@ -1,12 +1,14 @@
-"""What the runs of one model will take, remembered until the next of them teaches better.
+"""What the runs of one model will take, remembered until some of them teach better.
 
-Many ask, at every admission and every dispatch; few runs teach.
+Many ask, at every admission and every dispatch; few runs teach something new.
 """
 
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Protocol
 
+FRESH = 8  # runs as expected, after which predictions are made anew all the same
+SURPRISE = 0.5  # of what was expected: so much more or less is news
 KEYS = 512  # pairs of a key and a batch size whose prediction is remembered
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
 # Seconds of CPU that handing a batch to an executor and back takes, at least: two threads wake up
@@ -43,7 +45,9 @@ class Forecast:
         self._cost = cost
         self._most = most
         self._lag = 0.0
+        self._learned = 0
         self._trusting = False
+        self._predict = lru_cache(KEYS)(cost.predict)
         self.size = lru_cache(KEYS)(self._size)
         self.seconds = lru_cache(KEYS)(self._seconds)
         self.short = lru_cache(KEYS)(self._short)
@@ -56,7 +60,10 @@ class Forecast:
     def learn(self, key: Hashable, size: int, seconds: float) -> None:
         """A run of so many payloads took so long."""
         self._cost.learn(key, size, seconds)
-        self._forget()
+        self._learned += 1
+        expected = self._predict(key, size)
+        if self._learned >= FRESH or abs(seconds - expected) > SURPRISE * expected:
+            self._forget()
 
     def lagged(self, seconds: float) -> None:
         """What was made of a run came so much later than the run took; counts from the next one."""
@@ -64,21 +71,22 @@ class Forecast:
 
     def overdue(self, key: Hashable, size: int, seconds: float) -> bool:
         """Tell whether so many seconds are more than was expected of such a run."""
-        return seconds > self._cost.predict(key, size)
+        return seconds > self._predict(key, size)
 
     def _size(self, key: Hashable) -> int:
         size = self._cost.worthwhile(key, self._most, self._lag + HANDING_OVER)
         if self.short(key):
-            while size > FEW and self._cost.predict(key, size) > HANDING_OVER:
+            while size > FEW and self._predict(key, size) > HANDING_OVER:
                 size //= 2
         return size
 
     def _seconds(self, key: Hashable, size: int) -> float:
-        return self._cost.predict(key, size) + self._lag if size else 0.0
+        return self._predict(key, size) + self._lag if size else 0.0
 
     def _short(self, key: Hashable) -> bool:
-        return self._trusting and 0 < self._cost.predict(key, FEW) < HANDING_OVER
+        return self._trusting and 0 < self._predict(key, FEW) < HANDING_OVER
 
     def _forget(self) -> None:
-        for remembered in (self.size, self.seconds, self.short):
+        self._learned = 0
+        for remembered in (self._predict, self.size, self.seconds, self.short):
             remembered.cache_clear()

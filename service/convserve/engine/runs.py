@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -133,7 +133,7 @@ class Runs(Generic[C, T]):
 
         If it is `ahead` of time, as soon as an executor is free.
         """
-        job = Job(work, asyncio.get_running_loop().create_future())
+        job = Job(work, self._loop.create_future())
         self._running[job] = Batch(callers, job, stop, needed)
         job.result.add_done_callback(partial(self._finish, job))
         if ahead:
@@ -170,7 +170,7 @@ class Runs(Generic[C, T]):
                 self._limit(batch)
 
     def _limit(self, batch: Batch[C, T]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if batch.timer:
             batch.timer.cancel()
         if batch.stop.terminate:
@@ -207,6 +207,10 @@ class Runs(Generic[C, T]):
                 batch.timer.cancel()
             self._watch()
             self._tell_ended(batch)
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     def _new_pool(self) -> Executors:
         return Executors(f"{self._name}-executor", self._cores)
