@@ -325,8 +325,7 @@ class Trace:
         """Count what came back from a batch: how long it waited, and ran."""
         self.span("queue", queue_seconds)
         self.span("inference", run_seconds)
-        if batch_size > self.batch_size:
-            self.batch_size = batch_size
+        self.batch_size = max(self.batch_size, batch_size)
 
     def __enter__(self) -> Self:
         """Begin a block in which what is logged bears the request's id."""
