@@ -10,6 +10,7 @@ import numpy as np
 from convserve.artifact import Artifact
 from convserve.engine import Arrays
 from convserve.engine.collate import split, stack
+from convserve.engine.cores import Cores
 from convserve.engine.isolation import Stop
 from convserve.engine.layout import Layout, Trial, attempt
 from convserve.engine.session import Session, new_stop
@@ -38,6 +39,7 @@ class Graphs:
         settings: Settings,
         measured: Measured,
         example: Callable[[], Arrays | None],
+        cores: Cores,
     ) -> None:
         self.artifact, self.measured = artifact, measured
         self.precision = ONLY
@@ -45,6 +47,7 @@ class Graphs:
         self._wanted: Wanted = settings.precision
         self._run_seconds = settings.run_seconds
         self._example = example
+        self._cores = cores
         self._further: dict[str, Session] = {}
         self._opening = Lock()
         self._told: tuple[str, ...] | None = None
@@ -76,7 +79,7 @@ class Graphs:
 
     def attempt(self, session: Session, layout: Layout, items: Sequence[Arrays]) -> Trial:
         """Measure how many items per second a layout's `session` finishes; blocks."""
-        return attempt(lambda: self.run_alone(items, session), layout, len(items))
+        return attempt(lambda: self.run_alone(items, session), layout, len(items), self._cores)
 
     def decide(self, prove: Callable[[Session], object]) -> None:
         """Let the graph of integers answer if it is right and worth it here, or as it was told.

@@ -12,7 +12,7 @@ from typing import Any
 
 from convserve.engine.cost import CostModel
 from convserve.engine.cpu import CpuBudget, cpu_identity
-from convserve.engine.layout import Choice, Layout, Trial
+from convserve.engine.layout import MARGIN, Choice, Layout, Trial
 from convserve.engine.session import RUNTIME
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ class Measured:
     left something.
 
     They are kept in a file of the directory `cache`; its name follows from what they depend on:
-    the graphs' digests, the largest batch, ONNX Runtime's version, the CPU and its budget. A file
-    that is not there, or damaged, is the same as nothing known.
+    the graphs' digests, the largest batch, ONNX Runtime's version, the CPU and its budget, and by
+    how much a layout must win. A file that is not there, or damaged, is the same as nothing known.
     """
 
     def __init__(
         self, cache: Path, digests: Sequence[str], max_batch_size: int, budget: CpuBudget
     ) -> None:
-        facts = (*digests, max_batch_size, RUNTIME, cpu_identity(), budget.cores)
+        facts = (*digests, max_batch_size, RUNTIME, cpu_identity(), budget.cores, MARGIN)
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         self._file = cache.expanduser() / "measured" / f"{name}.json"
         self._usual = Choice(

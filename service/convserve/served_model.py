@@ -69,7 +69,7 @@ class ServedModel:
         self.measured = Measured(settings.cache, _digests(manifest), self.max_batch_size, budget)
         self.cost = self.measured.cost
         self._stamp = partial(Stamp, manifest, self.measured.choice.layout.threads, settings)
-        self.graphs = Graphs(artifact, settings, self.measured, self.example)
+        self.graphs = Graphs(artifact, settings, self.measured, self.example, budget.spread)
         self._layouts = layouts(budget.executors)
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")

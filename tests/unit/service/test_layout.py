@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.engine.layout import Layout, Trial, attempt, choose, layouts, medians
+from convserve.engine.layout import MARGIN, Layout, Trial, attempt, choose, layouts, medians
 
 SIDE, WIDE = Layout(4, 1), Layout(1, 4)
 
@@ -24,7 +24,7 @@ def test_all_cores_together_must_win_by_a_margin(side: list[float], wide: list[f
     trials = [Trial(SIDE, size, rate) for size, rate in enumerate(side, 1)]
     trials += [Trial(WIDE, size, rate) for size, rate in enumerate(wide, 1)]
     choice = choose(trials)
-    assert (choice.layout == WIDE) is (max(wide, default=0) > 1.1 * max(side))
+    assert (choice.layout == WIDE) is (max(wide, default=0) > MARGIN * max(side))
     assert f"{max(side):.0f} items/s" in choice.reason
     assert choice.trials == tuple(trials)
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from convserve.engine.cores import Cores
 from convserve.engine.layout import Choice, Layout, Trial
 from convserve.engine.memory import resident
 from convserve.errors import Draining, ModelNotFound, ModelNotReady
@@ -396,7 +397,7 @@ async def test_the_faster_way_to_share_the_cores_is_chosen_told_and_kept(
     caplog: pytest.LogCaptureFixture,
     wins: Layout,
 ) -> None:
-    def attempt(run: Callable[[], object], layout: Layout, size: int) -> Trial:
+    def attempt(run: Callable[[], object], layout: Layout, size: int, cores: Cores) -> Trial:
         run()
         return Trial(layout, size, size * (100.0 if layout == wins else 50.0))
 
