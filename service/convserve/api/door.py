@@ -79,7 +79,7 @@ class Door:
             end = deadline(scope)
             model.admit(end, coming=self._let_in.get(model, 0))
         except CapacityError as refusal:
-            return self._refuse(Request(scope), model, refusal)
+            return self._refuse(scope, model, refusal)
         except CallerError:
             return None
         self._let(model)
@@ -99,10 +99,10 @@ class Door:
             asyncio.get_running_loop().call_soon(self._let_in.clear)
         self._let_in[model] = self._let_in.get(model, 0) + 1
 
-    def _refuse(self, request: Request, model: ServedModel, refusal: CapacityError) -> Whole:
-        with self._ledger.open(request.scope) as trace:
+    def _refuse(self, scope: Scope, model: ServedModel, refusal: CapacityError) -> Whole:
+        with self._ledger.open(scope) as trace:
             trace.metrics = model.metrics
-            return self._whole(request, problems.respond(request, refusal), trace)
+            return self._whole(scope, problems.respond(scope, refusal), trace)
 
     def _room(self, handler: Handler) -> Room:
         """Return a handler and what surrounds it, as `Envelope` does for all others."""
@@ -116,14 +116,14 @@ class Door:
                     if caller.disconnected:
                         self._ledger.report(caller.scope, trace, CLIENT_LEFT)
                         return None
-                    response = problems.respond(request, unfinished())
+                    response = problems.respond(caller.scope, unfinished())
                 except Exception as error:
-                    response = problems.respond(request, error)
-                return self._whole(request, response, trace)
+                    response = problems.respond(caller.scope, error)
+                return self._whole(caller.scope, response, trace)
 
         return answer
 
-    def _whole(self, request: Request, response: Response, trace: Trace) -> Whole:
+    def _whole(self, scope: Scope, response: Response, trace: Trace) -> Whole:
         told = response.raw_headers + headers(trace)
-        self._ledger.report(request.scope, trace, response.status_code)
+        self._ledger.report(scope, trace, response.status_code)
         return response.status_code, told, bytes(response.body)

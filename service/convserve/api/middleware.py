@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convserve.api import problems
@@ -39,7 +39,7 @@ class Ledger:
         if trace.metrics:
             trace.metrics.answered(status, seconds, trace.spans)
         late = trace.metrics is not None and seconds > self._late_seconds
-        if late or status >= 400 or logger.isEnabledFor(logging.DEBUG):
+        if late or status >= CLIENT_LEFT or logger.isEnabledFor(logging.DEBUG):
             self._tell(scope, trace, status, late)
         if self._tracing and isinstance(trace, TimedTrace):
             headers = {"traceparent": header(scope, b"traceparent") or ""}
@@ -133,5 +133,5 @@ def headers(trace: Trace) -> list[tuple[bytes, bytes]]:
 async def _tell(scope: Scope, receive: Receive, reply: _Reply, error: Exception) -> None:
     if reply.status:  # half of another answer is out
         raise error
-    response = problems.respond(Request(scope), error)
+    response = problems.respond(scope, error)
     await response(scope, receive, reply)

@@ -10,6 +10,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from convserve.api.written import JSON, Written
 from convserve.errors import CallerError, CapacityError, ConvserveError
@@ -149,27 +150,28 @@ HTTP_CODES = {404: NOT_FOUND, 405: METHOD}
 
 async def handle(request: Request, error: Exception) -> Response:
     """Be Starlette's exception handler."""
-    return respond(request, error)
+    return respond(request.scope, error)
 
 
-def respond(request: Request, error: Exception) -> Response:
+def respond(scope: Scope, error: Exception) -> Response:
     """Return the answer that tells the caller about `error`."""
-    code, detail = _describe(request, error)
+    code, detail = _describe(scope, error)
     problem = PROBLEMS[code]
-    telemetry: Telemetry = request.app.telemetry
+    telemetry: Telemetry = scope["app"].telemetry
     telemetry.error(code).inc()
     headers = tuple(_headers(problem.status, error))
-    if PROTOCOL.match(_path(request)):
+    root: str = scope.get("root_path", "")
+    if PROTOCOL.match(scope["path"].removeprefix(root)):
         place = getattr(error, "pointer", "")
         body: dict[str, object] = {"error": f"{place}: {detail}" if place else detail}
         return Written(orjson.dumps(body), JSON, problem.status, headers)
-    trace: Trace = request.scope["trace"]
+    trace: Trace = scope["trace"]
     body = {
-        "type": f"{request.scope.get('root_path', '')}/problems/{code}",
+        "type": f"{root}/problems/{code}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "instance": request.scope["path"],
+        "instance": scope["path"],
         "code": code,
         "request_id": trace.request_id,
         "errors": _errors(error),
@@ -178,17 +180,12 @@ def respond(request: Request, error: Exception) -> Response:
     return Written(orjson.dumps(body), MEDIA_TYPE, problem.status, headers)
 
 
-def _path(request: Request) -> str:
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
-
-
-def _describe(request: Request, error: Exception) -> tuple[str, str]:
+def _describe(scope: Scope, error: Exception) -> tuple[str, str]:
     if isinstance(error, ConvserveError) and error.code in PROBLEMS:
         return error.code, error.detail
     if isinstance(error, HTTPException) and error.status_code in HTTP_CODES:
         code = HTTP_CODES[error.status_code]
-        return code, f"{PROBLEMS[code].title}: {request.method} {request.scope['path']}"
+        return code, f"{PROBLEMS[code].title}: {scope['method']} {scope['path']}"
     logger.error("unexpected error", exc_info=error)
     return INTERNAL, PROBLEMS[INTERNAL].title
 

@@ -100,6 +100,30 @@ class _Finished(Generic[R]):
     seconds: float
 
 
+@dataclass(slots=True)
+class _Late:
+    """What was found for one, and holds until a run ends: he would be answered at `end`.
+
+    So would whoever has the same key and priority, if as many are `coming`. All hear the same.
+    """
+
+    key: Hashable
+    priority: Priority
+    coming: int
+    end: float
+    detail: str
+    backlog_seconds: float
+
+    def holds(self, key: Hashable, deadline: float, priority: Priority, coming: int) -> bool:
+        """Tell whether it means that somebody would be late."""
+        return (
+            deadline < self.end
+            and coming >= self.coming
+            and key == self.key
+            and priority is self.priority
+        )
+
+
 @dataclass(eq=False, slots=True)
 class _Request(Generic[P, R]):
     payload: P
@@ -179,6 +203,7 @@ class Batcher(Generic[P, R]):
         )
         self._caution = CAUTION
         self._ample_until = 0.0
+        self._late: _Late | None = None
         self._runs = Runs[_Request[P, R], _Finished[R]](
             name,
             cores or Cores(),
@@ -250,6 +275,7 @@ class Batcher(Generic[P, R]):
 
     def resize(self, executors: int) -> None:
         """Run so many batches at once from now on, no more than at first."""
+        self._late = None
         self._runs.executors = executors
 
     async def drain(self) -> None:
@@ -336,6 +362,9 @@ class Batcher(Generic[P, R]):
         now = monotonic()
         if now < self._ample_until and now + AMPLE < deadline:
             return
+        late = self._late
+        if late and late.holds(key, deadline, priority, coming):
+            raise DeadlineUnmeetable(late.detail, late.backlog_seconds)
         remaining = self._runs.remaining_seconds()
         most = MOST_CAUTION * (remaining + self._waiting.bound(key, coming))
         if now + most < deadline:  # as most have time enough: no need to look closer
@@ -348,12 +377,13 @@ class Batcher(Generic[P, R]):
         before, own = self._waiting.prospect(key, priority, coming)
         needed = self._caution * ((remaining + before) / self._runs.executors + own)
         if now + needed > deadline:
-            raise DeadlineUnmeetable(
-                f"{self._name} would answer in {needed:.3f} s, after the deadline",
-                self.backlog_seconds(),
-            )
+            detail = f"{self._name} would answer in {needed:.3f} s, after the deadline"
+            backlog = self.backlog_seconds()
+            self._late = _Late(key, priority, coming, now + needed, detail, backlog)
+            raise DeadlineUnmeetable(detail, backlog)
 
     def _forget(self, request: _Request[P, R]) -> None:
+        self._late = None
         if request.job is None:
             self._waiting.leave(request)
         else:
@@ -394,6 +424,7 @@ class Batcher(Generic[P, R]):
     def _run_here(self) -> None:
         """Run the next batch on the event loop's own thread."""
         self._gathering = False
+        self._late = None
         lane = self._waiting.lane()
         if lane and self._short(lane) and (requests := self._waiting.take(monotonic(), 1, lane)):
             stop = self._new_stop()
@@ -422,6 +453,7 @@ class Batcher(Generic[P, R]):
 
     def _ended(self, batch: Batch[_Request[P, R], _Finished[R]] | None) -> None:
         """A run came back; without a batch, one whose callers were told long ago."""
+        self._late = None
         if batch is None:
             self._dispatch()
             return
@@ -434,6 +466,7 @@ class Batcher(Generic[P, R]):
 
     def _lost(self, batch: Batch[_Request[P, R], _Finished[R]]) -> None:
         """A run does not end."""
+        self._late = None
         self._dispatch()
         for request in batch.callers:
             if not request.answer.done():

@@ -47,7 +47,7 @@ class Forecast:
         self._lag = 0.0
         self._learned = 0
         self._trusting = False
-        self._predict = lru_cache(KEYS)(cost.predict)
+        self._predict = lru_cache(KEYS)(self._run_seconds)
         self.size = lru_cache(KEYS)(self._size)
         self.seconds = lru_cache(KEYS)(self._seconds)
         self.short = lru_cache(KEYS)(self._short)
@@ -79,6 +79,9 @@ class Forecast:
             while size > FEW and self._predict(key, size) > HANDING_OVER:
                 size //= 2
         return size
+
+    def _run_seconds(self, key: Hashable, size: int) -> float:
+        return self._cost.predict(key, size)
 
     def _seconds(self, key: Hashable, size: int) -> float:
         return self._predict(key, size) + self._lag if size else 0.0
