@@ -10,7 +10,7 @@ from typing import TypeVar
 from convserve.engine.cpu import give_way
 from convserve.errors import DeadlineExceeded, DeadlineUnmeetable, QueueFull
 
-NICENESS = 15  # below the executors: what is nearer its end goes first
+NICENESS = 5  # between the event loop and the executors: what is brief goes first
 SMOOTHING = 0.1  # weight of the newest job in the mean
 CAUTION = 1.2  # what a prediction is multiplied by before a deadline is held against it
 
