@@ -1,6 +1,7 @@
 """Three times the load that the model can bear: what is refused, and what the rest is worth."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from convserve.engine.batcher import Answer, Batcher
-from convserve.engine.cost import CostModel
-from convserve.engine.forecast import Cost
+from convserve.engine.cost import WINDOW, CostModel
+from convserve.engine.forecast import FRESH, Cost, Forecast
 from convserve.engine.isolation import Stop
 from convserve.errors import DeadlineExceeded, DeadlineUnmeetable
 from tests.unit.service.batching import Known, make, on_a_loop, until
@@ -115,6 +116,30 @@ async def test_what_cannot_be_met_is_refused_at_once_and_told_when_to_come_back(
 
 
 @on_a_loop
+async def test_a_refusal_holds_until_a_run_ends_for_who_has_no_more_time() -> None:
+    gate = threading.Semaphore(0)
+
+    def run(payloads: Sequence[str], stop: Stop) -> Sequence[str]:
+        gate.acquire()
+        return payloads
+
+    batcher = make(run, cost=Known(10), executors=1, max_batch_size=1)
+    now = asyncio.get_running_loop().time()
+    accepted = [asyncio.create_task(batcher.submit(text)) for text in ("runs", "waits")]
+    await until(lambda: batcher.waiting == 1)
+    for seconds in (25, 24, 30):  # 10 are left of the run, 10 for who waits, 10 of its own
+        with pytest.raises(DeadlineUnmeetable, match=r"net would answer in 3[56]\.\d+ s"):
+            batcher.check(deadline=now + seconds)
+    batcher.check(deadline=now + 40)
+    gate.release()
+    await accepted[0]
+    batcher.check(deadline=now + 30)
+    gate.release()
+    await accepted[1]
+    await batcher.close()
+
+
+@on_a_loop
 async def test_missed_deadlines_make_it_more_cautious() -> None:
     """It predicts half of what a run takes: at first it accepts what comes too late."""
 
@@ -160,3 +185,19 @@ async def test_a_busy_event_loop_is_part_of_the_prediction() -> None:
     assert 10 * 0.02 * 0.9 < batcher.backlog_seconds() < 1
     await asyncio.gather(*tasks)
     await batcher.close()
+
+
+def test_predictions_follow_what_runs_teach() -> None:
+    cost = CostModel()
+    forecast = Forecast(cost, 8)
+    assert forecast.seconds(None, 4) == 0
+    forecast.learn(None, 4, 1.0)
+    assert forecast.seconds(None, 4) == 1
+    for _ in range(FRESH - 1):
+        forecast.learn(None, 4, 1.2)
+        assert forecast.seconds(None, 4) == 1  # as expected: no reason to look closer yet
+    forecast.learn(None, 4, 1.2)
+    assert forecast.seconds(None, 4) == pytest.approx(1.2)
+    for _ in range(WINDOW):
+        forecast.learn(None, 4, 5.0)
+    assert forecast.seconds(None, 4) == 5
