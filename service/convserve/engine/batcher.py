@@ -23,8 +23,8 @@ from functools import cached_property, partial
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from convserve.engine.admission import Admission
 from convserve.engine.cores import Cores
-from convserve.engine.decoders import CAUTION
 from convserve.engine.executors import Job
 from convserve.engine.forecast import Cost, Forecast
 from convserve.engine.isolation import Run, Stop, run_isolated
@@ -33,7 +33,6 @@ from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
-    DeadlineUnmeetable,
     Draining,
     InferenceFailed,
     QueueFull,
@@ -42,12 +41,6 @@ from convserve.errors import (
 # Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
 BRIEF = 0.05
 LONG = 0.1  # seconds, after which a run in the event loop was the last one there
-# What a prediction is multiplied by before a deadline is held against it. Each deadline that was
-# missed all the same makes it grow, each that was met shrink: they balance at one in 400 missed.
-MOST_CAUTION = 3.0
-MISSED, MET = 1.05, 1.05 ** (-1 / 400)
-# Whoever has so many seconds is let in without a look, for a moment after half of it was enough.
-AMPLE, MOMENT = 1.0, 0.005
 
 logger = logging.getLogger(__name__)
 
@@ -98,30 +91,6 @@ class _Finished(Generic[R]):
     rows: Sequence[R | Exception]
     started: float
     seconds: float
-
-
-@dataclass(slots=True)
-class _Late:
-    """What was found for one, and holds until a run ends: he would be answered at `end`.
-
-    So would whoever has the same key and priority, if as many are `coming`. All hear the same.
-    """
-
-    key: Hashable
-    priority: Priority
-    coming: int
-    end: float
-    detail: str
-    backlog_seconds: float
-
-    def holds(self, key: Hashable, deadline: float, priority: Priority, coming: int) -> bool:
-        """Tell whether it means that somebody would be late."""
-        return (
-            deadline < self.end
-            and coming >= self.coming
-            and key == self.key
-            and priority is self.priority
-        )
 
 
 @dataclass(eq=False, slots=True)
@@ -201,9 +170,6 @@ class Batcher(Generic[P, R]):
         self._waiting = Waiting[_Request[P, R]](
             queue_capacity, self._forecast.size, self._forecast.seconds
         )
-        self._caution = CAUTION
-        self._ample_until = 0.0
-        self._late: _Late | None = None
         self._runs = Runs[_Request[P, R], _Finished[R]](
             name,
             cores or Cores(),
@@ -213,6 +179,8 @@ class Batcher(Generic[P, R]):
             ended=self._ended,
             lost=self._lost,
         )
+        self._admission = Admission(name, self._waiting, self._runs)
+        self.backlog_seconds = self._admission.backlog_seconds
         self._draining = False
         self._gathering = False
         self.trust = self._forecast.trust
@@ -246,12 +214,12 @@ class Batcher(Generic[P, R]):
             self._observe.dropped(error.code)
             self._forget(request)
             if predicted and isinstance(error, DeadlineExceeded):
-                self._caution = min(MOST_CAUTION, self._caution * MISSED)
+                self._admission.missed()
             raise
         finally:
             request.leave()
-        if predicted and self._caution > CAUTION:
-            self._caution = max(CAUTION, self._caution * MET)
+        if predicted:
+            self._admission.met()
         return answer
 
     @property
@@ -269,13 +237,9 @@ class Batcher(Generic[P, R]):
         """Tell of the runs that did not end when they were told to, None if there are none."""
         return self._runs.fault
 
-    def backlog_seconds(self) -> float:
-        """Predict how long the accepted payloads will take; what Retry-After tells."""
-        return (self._runs.remaining_seconds() + self._waiting.seconds()) / self._runs.executors
-
     def resize(self, executors: int) -> None:
         """Run so many batches at once from now on, no more than at first."""
-        self._late = None
+        self._admission.changed()
         self._runs.executors = executors
 
     async def drain(self) -> None:
@@ -347,7 +311,7 @@ class Batcher(Generic[P, R]):
         if self._waiting.full(priority):
             raise self._full()
         if deadline is not None:
-            self._check_deadline(key, deadline, priority, coming)
+            self._admission.check(key, deadline, priority, coming)
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -356,34 +320,8 @@ class Batcher(Generic[P, R]):
     def _full(self) -> QueueFull:
         return QueueFull(f"the queue of {self._name} is full", self.backlog_seconds())
 
-    def _check_deadline(
-        self, key: Hashable, deadline: float, priority: Priority, coming: int
-    ) -> None:
-        now = monotonic()
-        if now < self._ample_until and now + AMPLE < deadline:
-            return
-        late = self._late
-        if late and late.holds(key, deadline, priority, coming):
-            raise DeadlineUnmeetable(late.detail, late.backlog_seconds)
-        remaining = self._runs.remaining_seconds()
-        most = MOST_CAUTION * (remaining + self._waiting.bound(key, coming))
-        if now + most < deadline:  # as most have time enough: no need to look closer
-            if most < AMPLE / 2:
-                self._ample_until = now + MOMENT
-            return
-        # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
-        if deadline <= now or (self._runs.idle() > coming and not self._waiting):
-            return
-        before, own = self._waiting.prospect(key, priority, coming)
-        needed = self._caution * ((remaining + before) / self._runs.executors + own)
-        if now + needed > deadline:
-            detail = f"{self._name} would answer in {needed:.3f} s, after the deadline"
-            backlog = self.backlog_seconds()
-            self._late = _Late(key, priority, coming, now + needed, detail, backlog)
-            raise DeadlineUnmeetable(detail, backlog)
-
     def _forget(self, request: _Request[P, R]) -> None:
-        self._late = None
+        self._admission.changed()
         if request.job is None:
             self._waiting.leave(request)
         else:
@@ -424,7 +362,7 @@ class Batcher(Generic[P, R]):
     def _run_here(self) -> None:
         """Run the next batch on the event loop's own thread."""
         self._gathering = False
-        self._late = None
+        self._admission.changed()
         lane = self._waiting.lane()
         if lane and self._short(lane) and (requests := self._waiting.take(monotonic(), 1, lane)):
             stop = self._new_stop()
@@ -453,7 +391,7 @@ class Batcher(Generic[P, R]):
 
     def _ended(self, batch: Batch[_Request[P, R], _Finished[R]] | None) -> None:
         """A run came back; without a batch, one whose callers were told long ago."""
-        self._late = None
+        self._admission.changed()
         if batch is None:
             self._dispatch()
             return
@@ -466,7 +404,7 @@ class Batcher(Generic[P, R]):
 
     def _lost(self, batch: Batch[_Request[P, R], _Finished[R]]) -> None:
         """A run does not end."""
-        self._late = None
+        self._admission.changed()
         self._dispatch()
         for request in batch.callers:
             if not request.answer.done():
