@@ -57,6 +57,7 @@ class Application(FastAPI):
         self.telemetry = Telemetry(problems.PROBLEMS)
         self.tracing = Tracing(settings.traces) if settings.traces else None
         self.repository = Repository(settings, self.telemetry)
+        self._access = Access(settings)
         self._ledger = Ledger(settings.late_ms / 1e3, self.tracing)
 
     def openapi(self) -> dict[str, Any]:
@@ -66,21 +67,17 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return what answers: our routes, and FastAPI for what none of them matches."""
         own = Router(
-            routes.routes(Access(self.settings)),
+            routes.routes(self._access),
             redirect_slashes=False,
             default=super().build_middleware_stack(),
             lifespan=self.router.lifespan_context,
         )
         return _cors(Envelope(own, self._ledger), self.settings)
 
-    def door(self) -> Door | None:
-        """Return what refuses before the application hears of a request.
-
-        None where something stands before its handlers: keys come first, and CORS adds headers.
-        """
-        if self.settings.inference_keys or self.settings.cors_origins:
-            return None
-        return Door(self, self.repository, self._ledger, routes.ASKING)
+    def door(self) -> Door:
+        """Return what refuses before the application hears of a request, or lets in past it."""
+        cors = bool(self.settings.cors_origins)
+        return Door(self, self.repository, self._access, self._ledger, routes.ASKING, cors=cors)
 
 
 def create_app(settings: Settings) -> Application:

@@ -172,7 +172,35 @@ async def test_no_more_come_in_at_once_than_can_be_answered(
         await asyncio.sleep(0)
 
 
-async def test_keys_come_before_the_door(settings: Settings) -> None:
-    keyed = settings.model_copy(update={"inference_keys": ("app=0123456789abcdef",)})
-    assert Application(keyed).door() is None
-    assert Application(settings).door() is not None
+KEY = "0123456789abcdef"
+
+
+class TestBehindKeys:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        limits = {"inference_keys": f"app={KEY}", "cors_origins": "https://page.example"}
+        return Settings(**settings.model_dump(exclude=set(limits)) | limits)
+
+    async def test_keys_come_before_the_door(self, app: Application, port: int) -> None:
+        right, wrong = (f"Authorization: Bearer {key}" for key in (KEY, KEY[::-1]))
+        for headers, status in ([right], 200), ([wrong], 401), ([], 401):
+            async with connected(port) as (reader, writer):
+                writer.write(asking(*headers))
+                assert (await answer(reader)).status_code == status
+
+    async def test_a_full_queue_is_told_to_who_has_a_key(self, app: Application, port: int) -> None:
+        transport, key = httpx.ASGITransport(app), {"X-API-Key": KEY}
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://here", headers=key) as client,
+            full(client),
+        ):
+            for headers, status in ([f"X-API-Key: {KEY}"], 429), ([], 401):
+                async with connected(port) as (reader, writer):
+                    writer.write(asking(*headers))
+                    assert (await answer(reader)).status_code == status
+
+    async def test_a_page_elsewhere_is_told_that_it_may(self, port: int) -> None:
+        async with connected(port) as (reader, writer):
+            writer.write(asking(f"X-API-Key: {KEY}", "Origin: https://page.example"))
+            told = await answer(reader)
+        assert told.headers["access-control-allow-origin"] == "https://page.example"

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from convserve import keys
 from convserve.errors import Forbidden, Unauthorized
@@ -33,7 +34,7 @@ class Access:
 
         Management is off without a key of its own.
         """
-        if right == "public" or (right == "inference" and not self._rings[right]):
+        if self.open(right):
             return handler
         ring = self._rings[right]
 
@@ -42,6 +43,17 @@ class Access:
                 return await handler(request)
 
         return guarded
+
+    def open(self, right: Right) -> bool:
+        """Tell whether no key is asked for: management is never open."""
+        return right == "public" or (right == "inference" and not self._rings[right])
+
+    def permits(self, scope: Scope, right: Right) -> bool:
+        """Tell whether a request has a key if one is asked for."""
+        try:
+            return self.open(right) or bool(self._authorise(Request(scope), right))
+        except (Unauthorized, Forbidden):
+            return False
 
     def _authorise(self, request: Request, right: Right) -> Key:
         """Return the caller's key; raises Unauthorized or Forbidden."""

@@ -6,6 +6,7 @@ the messages in which ASGI passes one on, and what a server checks of them, cost
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 from convserve.api import problems
-from convserve.api.access import Handler
+from convserve.api.access import Access, Handler, Right
+from convserve.api.headers import header
 from convserve.api.middleware import CLIENT_LEFT, Ledger, headers, unfinished
 from convserve.api.operations import Operation
 from convserve.api.reading import ADMITTED, deadline
@@ -45,22 +47,28 @@ Room = Callable[[Caller], Awaitable[Whole | None]]
 
 
 class Door:
-    """Where requests for one of the `operations`, which ask a model, come in; see `__call__`."""
+    """Where requests for one of the `operations`, which ask a model, come in; see `__call__`.
+
+    Keys come first: for who lacks the one that `access` asks for, it is not there. Nor is it for
+    pages elsewhere if `cors` has to see to them.
+    """
 
     def __init__(
         self,
         app: FastAPI,
         repository: Repository,
+        access: Access,
         ledger: Ledger,
         operations: Iterable[Operation],
+        *,
+        cors: bool,
     ) -> None:
         self._app = app
         self._repository = repository
+        self._access = access
         self._ledger = ledger
-        self._rooms = [
-            (entry.method, compile_path(entry.path)[0], self._room(entry.handler))
-            for entry in operations
-        ]
+        self._cors = cors
+        self._rooms = [self._entrance(operation) for operation in operations]
         self._find = lru_cache(maxsize=256)(self._match)
         self._let_in: dict[ServedModel, int] = {}
 
@@ -72,9 +80,15 @@ class Door:
         """
         path = scope["path"].removeprefix(scope["root_path"])
         found = self._find(scope["method"], path)
-        if not found or not (model := self._repository.at_hand(**found[1])):
+        if not found:
             return None
-        scope["app"], scope["path_params"] = self._app, found[1]
+        room, right, names = found
+        if not self._access.permits(scope, right) or (self._cors and header(scope, b"origin")):
+            return None
+        model = self._repository.at_hand(**names)
+        if not model:
+            return None
+        scope["app"], scope["path_params"] = self._app, names
         try:
             end = deadline(scope)
             model.admit(end, coming=self._let_in.get(model, 0))
@@ -84,13 +98,18 @@ class Door:
             return None
         self._let(model)
         scope[ADMITTED] = model, end
-        return found[0]
+        return room
 
-    def _match(self, method: str, path: str) -> tuple[Room, dict[str, Any]] | None:
-        """Return what answers such requests, and which model they ask; None if they ask none."""
-        for taken, pattern, room in self._rooms:
+    def _entrance(self, operation: Operation) -> tuple[str, re.Pattern[str], Room, Right]:
+        handler = self._access.guard(operation.handler, operation.right)
+        pattern = compile_path(operation.path)[0]
+        return operation.method, pattern, self._room(handler), operation.right
+
+    def _match(self, method: str, path: str) -> tuple[Room, Right, dict[str, Any]] | None:
+        """Return what answers such requests, by whose right, and which model they ask, if any."""
+        for taken, pattern, room, right in self._rooms:
             if taken == method and (match := pattern.match(path)):
-                return room, match.groupdict()
+                return room, right, match.groupdict()
         return None
 
     def _let(self, model: ServedModel) -> None:
