@@ -45,6 +45,7 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True  # uvicorn looks at the newest, which may be in the pipeline
             if not cycle.more_body:  # who waits for the body is told by uvicorn
                 task.cancel()
+                self.tasks.discard(task)  # one that has not begun never gets there itself
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.

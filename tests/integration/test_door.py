@@ -136,6 +136,33 @@ async def test_nobody_works_for_who_has_left(client: httpx.AsyncClient, port: in
     assert (await client.post(PATH, content=BODY)).status_code == 200
 
 
+class Nowhere(asyncio.Transport):
+    """A connection without another end."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def close(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_whoever_leaves_at_once_leaves_nothing_behind(app: Application, turns: int) -> None:
+    config, state = uvicorn.Config(app, log_config=None, ws="none"), ServerState()
+    protocol = Protocol(app.door(), config=config, server_state=state, app_state={})
+    protocol.connection_made(Nowhere())
+    protocol.data_received(asking())
+    assert len(state.tasks) == 1
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    async with asyncio.timeout(10):
+        while state.tasks or state.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_who_waits_to_be_told_is_told(port: int) -> None:
     async with connected(port) as (reader, writer):
         request = asking("Expect: 100-continue")
