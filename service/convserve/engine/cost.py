@@ -88,14 +88,15 @@ class _Curve:
 
     def _fit(self) -> None:
         """Draw the curve through what was learned, once somebody asks."""
+        if self._fitted:
+            return
         sizes = sorted(self._recent)
         medians = [(median(self._recent[size]), len(self._recent[size])) for size in sizes]
         self._sizes, self._seconds = [0, *sizes], [0.0, *monotone(medians)]
         self._fitted = True
 
     def worthwhile(self, most: int, overhead: float) -> int:
-        if not self._fitted:
-            self._fit()
+        self._fit()
         return min(most, self._smallest(overhead) or most)
 
     def _smallest(self, overhead: float) -> int | None:
@@ -109,8 +110,7 @@ class _Curve:
         return next((size for cost, size in costs[:-1] if cost <= enough), None)
 
     def predict(self, size: int) -> float:
-        if not self._fitted:
-            self._fit()
+        self._fit()
         place = bisect_left(self._sizes, size)
         if place == len(self._sizes):  # beyond what was measured: in proportion
             return self._seconds[-1] * size / self._sizes[-1]
@@ -122,8 +122,7 @@ class _Curve:
         return least + (most - least) * (size - low) / (high - low)
 
     def points(self) -> list[Point]:
-        if not self._fitted:
-            self._fit()
+        self._fit()
         return [
             Point(size, seconds, self._learned[size])
             for size, seconds in zip(self._sizes[1:], self._seconds[1:], strict=True)

@@ -66,7 +66,7 @@ class Forecast:
             self._forget()
 
     def lagged(self, seconds: float) -> None:
-        """What was made of a run came so much later than the run took; counts from the next one."""
+        """What was made of a run came so much after it; counts when predictions are new."""
         self._lag += SMOOTHING * (seconds - self._lag)
 
     def overdue(self, key: Hashable, size: int, seconds: float) -> bool:

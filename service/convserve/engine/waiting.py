@@ -121,7 +121,7 @@ class Waiting(Generic[E]):
 
     def admit(self, entry: E) -> E | None:
         """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
-        if self._up_to(entry.priority) >= self._capacity:
+        if self.full(entry.priority):
             raise ValueError("nobody may be admitted to a full queue")
         displaced = self._newest_low() if self._all >= self._capacity else None
         if displaced is not None:
