@@ -23,7 +23,7 @@ from convserve.engine.layout import layouts
 from convserve.engine.memory import Hold, return_heap
 from convserve.engine.session import Session, new_stop
 from convserve.engine.waiting import Priority
-from convserve.errors import InferenceFailed
+from convserve.errors import CapacityError, InferenceFailed
 from convserve.graphs import MAPS, TARGET, Graphs
 from convserve.guards import Refusals, Users
 from convserve.manifest import Manifest
@@ -172,16 +172,25 @@ class ServedModel:
         data = (self.artifact.path / goldens[0].input).read_bytes()
         return self._preprocess.peek(data).finish().inputs
 
-    def admit(self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0) -> None:
-        """Raise what `infer` would refuse now, before anything is read or decoded for it.
+    def refusal(
+        self, deadline: float, priority: Priority = Priority.NORMAL, coming: int = 0
+    ) -> CapacityError | None:
+        """Return what `infer` would raise now, before anything is read or decoded for it.
 
         So many others were told that they may come, and have not come yet.
         """
         coming += self._decoding.jobs
-        with self.refusals:
-            self._batcher.check(
-                key=self._shape, deadline=deadline, priority=priority, coming=coming
-            )
+        refusal = self._batcher.refusal(
+            key=self._shape, deadline=deadline, priority=priority, coming=coming
+        )
+        if refusal:
+            self.metrics.dropped(refusal.code)
+        return refusal
+
+    def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
+        """Raise the `refusal` if there is one."""
+        if refusal := self.refusal(deadline, priority):
+            raise refusal.with_traceback(None)  # others may get the same
 
     async def prepare(
         self, data: bytes, trace: Trace, hold: Hold, *, deadline: float = math.inf

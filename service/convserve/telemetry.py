@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from operator import methodcaller, mul
 from random import getrandbits
 from time import perf_counter, time
 from typing import ClassVar, Literal, Protocol, Self
@@ -27,7 +28,8 @@ SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)  # fmt: skip
 MODEL = ("model", "version")
 REASONS = ("queue_full", "deadline_unmeetable", "deadline_exceeded", "draining")
-UNREAD = 256  # answers that are added up together
+MILLI = partial(mul, 1e3)
+UNREAD = 256  # answers that are counted together
 STAGES = ("body", "preprocess", "queue", "inference")
 
 
@@ -165,6 +167,10 @@ class Duration:
         return {"count": self.count, "ns": round(self.seconds * 1e9)}
 
 
+Spans = Mapping[str, float]
+"""Where the time of a request went, in seconds."""
+
+
 class Statistics:
     """What a model did since it was loaded, split as in Triton's statistics extension."""
 
@@ -178,35 +184,40 @@ class Statistics:
 
     def __init__(self) -> None:
         self._durations = {name: Duration() for name in ("success", "fail", *self.PARTS)}
-        self._unread: list[tuple[float, Mapping[str, float]]] = []
         self._batches: dict[int, Duration] = {}
         self._last = 0.0
+        self._good: list[tuple[float, float, Spans]] = []
+        self._failed: list[float] = []
 
-    def answered(self, status: int, seconds: float, spans: Mapping[str, float]) -> None:
-        """A request was answered after so many seconds, of which the spans took theirs."""
+    def answered(self, status: int, seconds: float, spans: Spans) -> bool:
+        """A request was answered after so many seconds; tell whether it is time to `read`."""
         if status >= 400:
-            self._durations["fail"].add(seconds)
-            return
-        self._last = time()
-        self._unread.append((seconds, spans))
-        if len(self._unread) >= UNREAD:
-            self._read()
+            self._failed.append(seconds)
+            return len(self._failed) >= UNREAD
+        self._good.append((time(), seconds, spans))
+        return len(self._good) >= UNREAD
 
     def batch_finished(self, size: int, seconds: float) -> None:
         """A batch came back."""
         self._batches.setdefault(size, Duration()).add(seconds)
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Add up what was answered; together, which takes a fraction of the time."""
-        unread, self._unread = self._unread, []
-        self._durations["success"].add(sum(seconds for seconds, _ in unread), len(unread))
+        self._durations["fail"].add(sum(self._failed), len(self._failed))
+        self._failed.clear()
+        if not self._good:
+            return
+        times, durations, spans = zip(*self._good, strict=True)
+        self._last = times[-1]
+        self._durations["success"].add(sum(durations), len(durations))
         for part, span in self.PARTS.items():
-            seconds = sum(spans.get(span, 0.0) for _, spans in unread)
-            self._durations[part].add(seconds, len(unread))
+            parts = map(methodcaller("get", span, 0.0), spans)
+            self._durations[part].add(sum(parts), len(spans))
+        self._good.clear()
 
     def summary(self) -> dict[str, object]:
         """Return it as Triton tells it."""
-        self._read()
+        self.read()
         none = Duration().summary()
         hits = {"cache_hit": none, "cache_miss": none}
         parts = {name: duration.summary() for name, duration in self._durations.items()}
@@ -242,6 +253,13 @@ class ModelMetrics:
         self.queue_seconds = telemetry.queue_seconds.labels(*self._labels)
         self._inference_seconds = telemetry.inference_seconds.labels(*self._labels)
         self._batch_size = telemetry.batch_size.labels(*self._labels)
+        self._distributions = (
+            self.request_seconds,
+            self.preprocess_seconds,
+            self.queue_seconds,
+            self._inference_seconds,
+            self._batch_size,
+        )
         # Finding the counter of a label costs several times what counting does.
         self._requests = cache(lambda status: telemetry.requests.labels(*self._labels, status))
         self._rejected = cache(lambda reason: telemetry.rejected.labels(*self._labels, reason))
@@ -278,11 +296,14 @@ class ModelMetrics:
             self.watch_queue(int)  # nobody waits, and nothing of the model stays
         self._telemetry.unloaded.labels(*self._labels).inc()
 
-    def answered(self, status: int, seconds: float, spans: Mapping[str, float]) -> None:
+    def answered(self, status: int, seconds: float, spans: Spans) -> None:
         """A request for the model was answered after so many seconds, of which the spans a part."""
         self._requests(status).value += 1
         self.request_seconds.observe(seconds)
-        self.statistics.answered(status, seconds, spans)
+        if self.statistics.answered(status, seconds, spans):
+            self.statistics.read()
+            for distribution in self._distributions:
+                distribution.read()
 
     def batch_started(self, size: int) -> None:
         """A batch went to an executor."""
@@ -344,7 +365,7 @@ class Trace:
     def server_timing(self) -> bytes:
         """Return the Server-Timing header (W3C), in milliseconds."""
         seconds = *self.spans.values(), self.seconds
-        return _timing(tuple(self.spans)) % tuple([1e3 * each for each in seconds])
+        return _timing(tuple(self.spans)) % tuple(map(MILLI, seconds))
 
     def summary(self) -> dict[str, object]:
         """Return what a log line tells of it, times in seconds."""

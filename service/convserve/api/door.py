@@ -91,11 +91,10 @@ class Door:
         scope["app"], scope["path_params"] = self._app, names
         try:
             end = deadline(scope)
-            model.admit(end, coming=self._let_in.get(model, 0))
-        except CapacityError as refusal:
-            return self._refuse(scope, model, refusal)
         except CallerError:
             return None
+        if refusal := model.refusal(end, coming=self._let_in.get(model, 0)):
+            return self._refuse(scope, model, refusal)
         self._let(model)
         scope[ADMITTED] = model, end
         return room

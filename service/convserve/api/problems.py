@@ -3,8 +3,8 @@
 import logging
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -13,11 +13,12 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from convserve.api.written import JSON, Written
-from convserve.errors import CallerError, CapacityError, ConvserveError
+from convserve.errors import CapacityError, ConvserveError
 from convserve.telemetry import Telemetry, Trace
 
 MEDIA_TYPE = "application/problem+json"
 PROTOCOL = re.compile(r"/v2(/|$)")  # whose errors have a shape of their own
+NO_STORE = (b"cache-control", b"no-store")
 NOT_FOUND, METHOD, INTERNAL = "not_found", "method_not_allowed", "internal_error"
 
 logger = logging.getLogger(__name__)
@@ -159,25 +160,37 @@ def respond(scope: Scope, error: Exception) -> Response:
     problem = PROBLEMS[code]
     telemetry: Telemetry = scope["app"].telemetry
     telemetry.error(code).inc()
-    headers = tuple(_headers(problem.status, error))
-    root: str = scope.get("root_path", "")
-    if PROTOCOL.match(scope["path"].removeprefix(root)):
-        place = getattr(error, "pointer", "")
-        body: dict[str, object] = {"error": f"{place}: {detail}" if place else detail}
-        return Written(orjson.dumps(body), JSON, problem.status, headers)
+    pointer: str | None = getattr(error, "pointer", None)
+    media_type, around = _told(code, detail, pointer, scope.get("root_path", ""), scope["path"])
     trace: Trace = scope["trace"]
-    body = {
+    body = trace.request_id.encode().join(around)  # fit for headers, so it needs no escapes
+    return Written(body, media_type, problem.status, _headers(problem.status, error))
+
+
+@lru_cache(maxsize=16)
+def _told(
+    code: str, detail: str, pointer: str | None, root: str, path: str
+) -> tuple[str, tuple[bytes, ...]]:
+    """Return media type and body, the latter in two where the request's id belongs in between.
+
+    Under overload many hear the same.
+    """
+    if PROTOCOL.match(path.removeprefix(root)):
+        error = f"{pointer}: {detail}" if pointer else detail
+        return JSON, (orjson.dumps({"error": error}),)
+    problem = PROBLEMS[code]
+    first = {
         "type": f"{root}/problems/{code}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "instance": scope["path"],
+        "instance": path,
         "code": code,
-        "request_id": trace.request_id,
-        "errors": _errors(error),
-        "error": detail,
     }
-    return Written(orjson.dumps(body), MEDIA_TYPE, problem.status, headers)
+    errors = [] if pointer is None else [{"pointer": pointer, "code": code, "detail": detail}]
+    last = {"errors": errors, "error": detail}
+    before, after = orjson.dumps(first)[:-1], orjson.dumps(last)[1:]
+    return MEDIA_TYPE, (before + b',"request_id":"', b'",' + after)
 
 
 def _describe(scope: Scope, error: Exception) -> tuple[str, str]:
@@ -190,17 +203,10 @@ def _describe(scope: Scope, error: Exception) -> tuple[str, str]:
     return INTERNAL, PROBLEMS[INTERNAL].title
 
 
-def _errors(error: Exception) -> list[dict[str, str]]:
-    if not isinstance(error, CallerError) or error.pointer is None:
-        return []
-    return [{"pointer": error.pointer, "code": error.code, "detail": error.detail}]
-
-
-def _headers(status: int, error: Exception) -> Iterator[tuple[bytes, bytes]]:
-    yield b"cache-control", b"no-store"
-    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
-        yield b"allow", ", ".join(sorted(error.headers["Allow"].split(", "))).encode()
+def _headers(status: int, error: Exception) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, CapacityError) and status in {429, 503}:
-        yield b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))
-    if status == 401:
-        yield b"www-authenticate", b"Bearer"
+        return NO_STORE, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0)))
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        allowed = ", ".join(sorted(error.headers["Allow"].split(", ")))
+        return NO_STORE, (b"allow", allowed.encode())
+    return (NO_STORE, (b"www-authenticate", b"Bearer")) if status == 401 else (NO_STORE,)

@@ -22,15 +22,14 @@ AMPLE, MOMENT = 1.0, 0.005
 class _Late:
     """What was found for one: he would be answered at `end`, after his deadline.
 
-    So would whoever has the same key and priority, if as many are `coming`. All hear the same.
+    So would whoever has the same key and priority, if as many are `coming`. All get one `refusal`.
     """
 
     key: Hashable
     priority: Priority
     coming: int
     end: float
-    detail: str
-    backlog_seconds: float
+    refusal: DeadlineUnmeetable
 
     def holds(self, key: Hashable, deadline: float, priority: Priority, coming: int) -> bool:
         """Tell whether it means that somebody would be late."""
@@ -60,33 +59,36 @@ class Admission:
         """Predict how long the accepted payloads will take."""
         return (self._runs.remaining_seconds() + self._waiting.seconds()) / self._runs.executors
 
-    def check(self, key: Hashable, deadline: float, priority: Priority, coming: int) -> None:
-        """Raise DeadlineUnmeetable for a payload that would come too late.
+    def refusal(
+        self, key: Hashable, deadline: float, priority: Priority, coming: int
+    ) -> DeadlineUnmeetable | None:
+        """Return what a payload gets that would come too late, None for one that would not.
 
         So many others are `coming` before it.
         """
         now = monotonic()
         if now < self._ample_until and now + AMPLE < deadline:
-            return
+            return None
         late = self._late
         if late and late.holds(key, deadline, priority, coming):
-            raise DeadlineUnmeetable(late.detail, late.backlog_seconds)
+            return late.refusal
         remaining = self._runs.remaining_seconds()
         most = MOST_CAUTION * (remaining + self._waiting.bound(key, coming))
         if now + most < deadline:  # as most have time enough: no need to look closer
             if most < AMPLE / 2:
                 self._ample_until = now + MOMENT
-            return
+            return None
         # Who finds an executor idle is never refused: a wrong prediction is mended by a run.
         if deadline <= now or (self._runs.idle() > coming and not self._waiting):
-            return
+            return None
         before, own = self._waiting.prospect(key, priority, coming)
         needed = self._caution * ((remaining + before) / self._runs.executors + own)
-        if now + needed > deadline:
-            detail = f"{self._name} would answer in {needed:.3f} s, after the deadline"
-            backlog = self.backlog_seconds()
-            self._late = _Late(key, priority, coming, now + needed, detail, backlog)
-            raise DeadlineUnmeetable(detail, backlog)
+        if now + needed <= deadline:
+            return None
+        detail = f"{self._name} would answer in {needed:.3f} s, after the deadline"
+        refusal = DeadlineUnmeetable(detail, self.backlog_seconds())
+        self._late = _Late(key, priority, coming, now + needed, refusal)
+        return refusal
 
     def changed(self) -> None:
         """A run ended, or somebody left: who comes now may be answered sooner."""

@@ -31,6 +31,7 @@ from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.runs import Batch, Runs
 from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
+    CapacityError,
     ConvserveError,
     DeadlineExceeded,
     Draining,
@@ -257,22 +258,20 @@ class Batcher(Generic[P, R]):
         self._draining = True
         while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
-                request.answer.set_exception(self._refusal())
+                request.answer.set_exception(self._gone())
         for request in self._runs.close():
             if not request.answer.done():
-                request.answer.set_exception(self._refusal())
+                request.answer.set_exception(self._gone())
 
-    def _refusal(self) -> Draining:
+    def _gone(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
 
     def _admit(
         self, payload: P, key: Hashable, deadline: float | None, priority: Priority
     ) -> _Request[P, R]:
-        try:
-            self._judge(key, deadline, priority)
-        except ConvserveError as error:
-            self._observe.dropped(error.code)
-            raise
+        if refusal := self._judge(key, deadline, priority):
+            self._observe.dropped(refusal.code)
+            raise refusal.with_traceback(None)  # others may get the same
         loop = self._loop
         end = math.inf if deadline is None else deadline
         request: _Request[P, R] = _Request(
@@ -286,32 +285,33 @@ class Batcher(Generic[P, R]):
         self._dispatch()
         return request
 
-    def check(
+    def refusal(
         self,
         *,
         key: Hashable = None,
         deadline: float | None = None,
         priority: Priority = Priority.NORMAL,
         coming: int = 0,
-    ) -> None:
-        """Raise at once what `submit` would: Draining, QueueFull or DeadlineUnmeetable.
+    ) -> CapacityError | None:
+        """Return what `submit` would raise at once: Draining, QueueFull or DeadlineUnmeetable.
 
         For callers whose payload costs something to make: nobody pays for what is refused. So
         many are `coming`, whose payloads are being made, and will be here first.
         """
         if self._waiting and self._runs.idle() > 0:
             self._dispatch()  # whoever comes sees to it that no free executor waits for the loop
-        self._judge(key, deadline, priority, coming)
+        return self._judge(key, deadline, priority, coming)
 
     def _judge(
         self, key: Hashable, deadline: float | None, priority: Priority, coming: int = 0
-    ) -> None:
+    ) -> CapacityError | None:
         if self._draining:
-            raise self._refusal()
+            return self._gone()
         if self._waiting.full(priority):
-            raise self._full()
-        if deadline is not None:
-            self._admission.check(key, deadline, priority, coming)
+            return self._full()
+        if deadline is None:
+            return None
+        return self._admission.refusal(key, deadline, priority, coming)
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:

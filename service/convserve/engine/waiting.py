@@ -117,7 +117,8 @@ class Waiting(Generic[E]):
 
     def full(self, priority: Priority = Priority.NORMAL) -> bool:
         """Tell whether nobody else of this priority may wait; the normal displace the low."""
-        return self._up_to(priority) >= self._capacity
+        waiting = self._normal if priority is Priority.NORMAL else self._all
+        return waiting >= self._capacity
 
     def admit(self, entry: E) -> E | None:
         """Let `entry` wait; there must be room. Returns who had to make room, if anybody."""
@@ -148,10 +149,6 @@ class Waiting(Generic[E]):
         del self._lanes[lane][entry]
         self._all -= 1
         self._normal -= lane[0] is Priority.NORMAL
-
-    def _up_to(self, priority: Priority) -> int:
-        """Return how many wait of this priority or above."""
-        return self._normal if priority is Priority.NORMAL else self._all
 
     def take(self, now: float, idle: int, only: Lane | None = None) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from convserve.errors import InferenceFailed, InvalidArtifact
 from convserve.manifest import Manifest, Postprocess
 
-DIGITS = 6  # of a probability: what float32 resolves
+# A probability is told in millionths, what float32 resolves; `round` to 6 digits takes three times
+# as long.
+PARTS = 1e6
 TOP_K = 5
 
 
@@ -55,7 +57,9 @@ class Classification:
         """
         row = self.row(outputs)
         best = sorted(range(len(row)), key=row.__getitem__, reverse=True)[: top_k or TOP_K]
-        top = [{"label": self.labels[i], "probability": round(row[i], DIGITS)} for i in best]
+        top = [
+            {"label": self.labels[i], "probability": round(row[i] * PARTS) / PARTS} for i in best
+        ]
         answer: dict[str, object] = {**top[0], "top": top}
         if self._threshold is not None:
             members = [i for i in range(len(row)) if row[i] >= self._threshold]

@@ -5,7 +5,8 @@ that is damaged, is left to Pillow, which knows what to do or what to say (PNG: 
 
 Pillow lets other threads run while it decodes, which for so few pixels costs more than decoding:
 the event loop gets the interpreter back only when an executor has had its turn. libspng keeps it.
-Of what both read they make the same; libspng looks at the chunks' checksums, not at zlib's besides.
+Of what both read they make the same; it does not look at checksums: `read` does, at those of the
+chunks, and nobody at zlib's besides.
 """
 
 from dataclasses import dataclass
@@ -19,16 +20,18 @@ from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BEGINNING = SIGNATURE + b"\x00\x00\x00\rIHDR"
-HEADER = Struct(">IIBBBBB")  # width, height, bits, colour, compression, filter, interlacing
-START, CHECK = Struct(">I4s"), Struct(">I")  # of a chunk: length and type; its CRC-32
-KINDS = {(8, 0, 0, 0, 0), (8, 2, 0, 0, 0)}
-"""What follows the size in the header: grey or RGB of 8 bits, not interlaced."""
+SIZE = Struct(">II")  # width and height, which the header begins with
+KINDS = {b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00"}
+"""What follows them: bits, colour, compression, filter, interlacing; grey or RGB of 8 bits."""
 
+START, CHECK = Struct(">I4s"), Struct(">I")  # of a chunk: length and type; its CRC-32
 BEFORE = len(SIGNATURE)  # where the header's chunk begins
-FIRST = BEFORE + START.size + HEADER.size + CHECK.size  # where the chunk after it does
+AROUND = START.size + CHECK.size
+KIND = slice(len(BEGINNING) + SIZE.size, len(BEGINNING) + SIZE.size + 5)
+FIRST = KIND.stop + CHECK.size  # where the chunk after the header begins
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
-ESSENTIAL = {b"IHDR", b"IDAT", b"IEND"}
+ESSENTIAL = {b"IDAT", b"IEND"}
 IRRELEVANT = {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs", b"bKGD", b"tIME"}
 """Chunks that Pillow does not let change the pixels either. Text may hold an orientation."""
 
@@ -49,11 +52,11 @@ class Plain:
 
 def read(data: bytes, most: int) -> Plain | None:
     """Return the parts of a plain PNG file of at most so many pixels, None for anything else."""
-    if not data.startswith(BEGINNING):
+    if not data.startswith(BEGINNING) or data[KIND] not in KINDS:
         return None
     try:
-        width, height, *kind = HEADER.unpack_from(data, len(BEGINNING))
-        essential = _essential(data) if tuple(kind) in KINDS else None
+        width, height = SIZE.unpack_from(data, len(BEGINNING))
+        essential = _essential(data)
     except Exception:
         return None
     return Plain(width, height, essential) if essential and 0 < width * height <= most else None
@@ -61,15 +64,17 @@ def read(data: bytes, most: int) -> Plain | None:
 
 def _essential(data: bytes) -> bytes | None:
     """Return the file without what is irrelevant; None if a chunk is unknown or damaged."""
+    if not _sound(data, BEFORE, FIRST):
+        return None
     length, kind = START.unpack_from(data, FIRST)
-    last = FIRST + START.size + length + CHECK.size
-    if kind == b"IDAT" and data[last:] == END:  # the plainest of all, as most are
-        return data if _sound(data, BEFORE, FIRST) and _sound(data, FIRST, last) else None
-    pieces = [SIGNATURE]
-    place, kind = BEFORE, b""
+    end = FIRST + AROUND + length
+    if kind == b"IDAT" and data[end:] == END:  # the plainest of all, as most are
+        return data if _sound(data, FIRST, end) else None
+    pieces = [data[:FIRST]]
+    place, kind = FIRST, b""
     while kind != b"IEND":
         length, kind = START.unpack_from(data, place)
-        end = place + START.size + length + CHECK.size
+        end = place + AROUND + length
         if not _sound(data, place, end):
             return None
         if kind in ESSENTIAL:

@@ -376,27 +376,25 @@ async def test_the_low_do_not_keep_others_from_a_deadline() -> None:
     async with bench(max_batch_size=1, cost=Known(10)) as b:
         await b.submitted("a")
         await b.submitted("bcdefgh", priority=Priority.LOW)
-        b.batcher.check(deadline=soon)  # 10 s for a, 10 s for its own
-        with pytest.raises(DeadlineUnmeetable):
-            b.batcher.check(deadline=soon, priority=Priority.LOW)
+        assert not b.batcher.refusal(deadline=soon)  # 10 s for a, 10 s for its own
+        assert isinstance(
+            b.batcher.refusal(deadline=soon, priority=Priority.LOW), DeadlineUnmeetable
+        )
 
 
 @on_a_loop
 async def test_what_would_be_refused_can_be_asked_beforehand() -> None:
     soon, late = (asyncio.get_running_loop().time() + seconds for seconds in (15, 1000))
     async with bench(max_batch_size=1, queue_capacity=2, cost=Known(10)) as b:
-        b.batcher.check(deadline=soon)  # an executor is idle
+        assert not b.batcher.refusal(deadline=soon)  # an executor is idle
         await b.submitted("ab")
-        b.batcher.check(deadline=late)
-        with pytest.raises(DeadlineUnmeetable):
-            b.batcher.check(deadline=soon)
+        assert not b.batcher.refusal(deadline=late)
+        assert isinstance(b.batcher.refusal(deadline=soon), DeadlineUnmeetable)
         await b.submitted("c")
-        with pytest.raises(QueueFull):
-            b.batcher.check(deadline=late)
+        assert isinstance(b.batcher.refusal(deadline=late), QueueFull)
         b.gate.open()
         await b.batcher.drain()
-        with pytest.raises(Draining):
-            b.batcher.check(deadline=late)
+        assert isinstance(b.batcher.refusal(deadline=late), Draining)
     assert b.gate.batches == [["a"], ["b"], ["c"]]
 
 
