@@ -34,9 +34,10 @@ DATATYPES = {
 RUNTIME = f"onnxruntime {ort.__version__}"
 ERROR, FATAL = 3, 4  # ONNX Runtime's severities
 # After the run the memory arena gives back what it does not use. In a rush, runs of a fixed shape
-# keep it, to be faster; the first single run after that clears up after them (docs/adr/0006).
+# keep it, to be faster; the first single run after that clears up after them. Those of varying
+# shapes would take more and more: they clear up time and again (docs/adr/0006).
 SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
-RARE = 0.1  # seconds from one run to the next: it is no rush
+RARE, OFTEN = 0.1, 0.04  # seconds since the last run: it is no rush; since the last that cleared up
 
 CHOOSING = {
     b"\x22" + bytes([len(name)]) + name for name in (b"If", b"Loop", b"Scan", b"SequenceMap")
@@ -84,7 +85,7 @@ class Session:
         self.outputs = [_spec(path, node) for node in self._session.get_outputs()]
         self._output_names = [spec.name for spec in self.outputs]
         self._varies = any(-1 in spec.shape[1:] for spec in self.inputs)
-        self._began = 0.0
+        self._began = self._cleared = 0.0
 
     def steady(self) -> bool:
         """Tell whether no node chooses or repeats others by the values that it is given."""
@@ -101,7 +102,10 @@ class Session:
         options = stop if isinstance(stop, _Stop) else _Stop()
         last, self._began = self._began, monotonic()
         single = next(iter(inputs.values())).shape[:1] == (1,)
-        if self._varies or (single and self._began > last + RARE):
+        clears_up = single and self._began > last + RARE
+        if self._varies and self._began > self._cleared + OFTEN:
+            clears_up, self._cleared = True, self._began
+        if clears_up:
             options.shrink()
         try:
             values = self._session.run(self._output_names, inputs, options)

@@ -36,6 +36,21 @@ def test_top_is_the_most_probable_labels_in_order(
     assert {key: answer[key] for key in ("label", "probability")} == expected[0]
 
 
+@given(
+    row=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20).map(lambda some: some * 20),
+    top_k=st.integers(1, 400),
+)
+def test_of_many_labels_the_most_probable_are_in_order(
+    manifest: Manifest, row: list[float], top_k: int
+) -> None:
+    labels = [str(place) for place in range(len(row))]
+    changed = manifest.postprocess.model_copy(update={"labels": labels, "conformal": None})
+    classification = Classification(manifest.model_copy(update={"postprocess": changed}))
+    top = classification.answer(outputs(row), min(top_k, len(row)))["top"]
+    best = sorted(range(len(row)), key=lambda place: (-row[place], place))[:top_k]
+    assert top == [{"label": labels[i], "probability": round(row[i], 6)} for i in best]
+
+
 @given(row=ROWS, threshold=st.floats(0, 1))
 def test_the_set_is_every_label_over_the_threshold(
     manifest: Manifest, row: list[float], threshold: float
