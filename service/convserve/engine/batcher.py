@@ -258,12 +258,12 @@ class Batcher(Generic[P, R]):
         self._draining = True
         while batch := self._waiting.take(-math.inf, idle=1):  # before all deadlines: everybody
             for request in batch:
-                request.answer.set_exception(self._gone())
+                request.answer.set_exception(self._closed())
         for request in self._runs.close():
             if not request.answer.done():
-                request.answer.set_exception(self._gone())
+                request.answer.set_exception(self._closed())
 
-    def _gone(self) -> Draining:
+    def _closed(self) -> Draining:
         return Draining(f"{self._name} is draining; retry elsewhere", self.backlog_seconds())
 
     def _admit(
@@ -306,7 +306,7 @@ class Batcher(Generic[P, R]):
         self, key: Hashable, deadline: float | None, priority: Priority, coming: int = 0
     ) -> CapacityError | None:
         if self._draining:
-            return self._gone()
+            return self._closed()
         if self._waiting.full(priority):
             return self._full()
         if deadline is None:
