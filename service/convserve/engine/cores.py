@@ -12,7 +12,7 @@ UNEVEN = 0.4  # difference of two such shares for which threads may go where the
 REST_SECONDS = 60.0  # until they are pinned again
 # Seconds of CPU of a run, below which the thread's next one goes where the scheduler likes: as long
 # it would wait on its own core for the event loop, while another core idles.
-BRIEF = 0.001
+FLEETING = 0.001
 
 
 class Cores:
@@ -20,7 +20,7 @@ class Cores:
 
     Left alone, the kernel's scheduler now and then lets two executors share a core while another
     idles: threads that sleep between runs look as if they needed none. It is left alone all the
-    same without `cpus`, with brief runs, and for a while when somebody else keeps a core busy.
+    same without `cpus`, with fleeting runs, and for a while when somebody else keeps a core busy.
     """
 
     def __init__(self, cpus: Iterable[int] = ()) -> None:
@@ -76,19 +76,19 @@ class Seat:
         self._cores = cores
         self._cpu: int | None = None
         self._pinned: int | None = None
-        self._began, self._brief = 0.0, False
+        self._began, self._fleeting = 0.0, False
         self._ran, self._waited, self._looked = 0, 0, monotonic()
 
     def __enter__(self) -> None:
         """Sit down."""
-        self._cpu = None if self._brief else self._cores.take(self._pinned)
+        self._cpu = None if self._fleeting else self._cores.take(self._pinned)
         if self._cpu != self._pinned:
             self._pin(self._cpu)
         self._began = thread_time()
 
     def __exit__(self, *error: object) -> None:
         """Make room; the thread stays where it is until it has to move."""
-        self._brief = thread_time() - self._began < BRIEF
+        self._fleeting = thread_time() - self._began < FLEETING
         if self._cpu is not None:
             self._cores.give_back(self._cpu)
             if monotonic() > self._looked + LOOK_SECONDS:

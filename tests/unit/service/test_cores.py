@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve.engine import cores as module
-from convserve.engine.cores import BRIEF, REST_SECONDS, Cores, Seat
+from convserve.engine.cores import FLEETING, REST_SECONDS, Cores, Seat
 
 CPUS = os.sched_getaffinity(0)
 
@@ -75,7 +75,7 @@ def test_what_was_seen_long_ago_is_not_compared(clock: Iterator[list[float]]) ->
     assert cores.take(None) is not None
 
 
-def compute(seconds: float = 2 * BRIEF) -> None:
+def compute(seconds: float = 2 * FLEETING) -> None:
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
