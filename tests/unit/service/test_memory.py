@@ -1,4 +1,7 @@
 import math
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -174,3 +177,29 @@ def test_the_excess_is_what_the_process_has_and_what_it_wants_beyond_the_budget(
     block = np.ones(200 * 2**20, np.uint8)
     assert 0 <= resident() - had - block.nbytes < 2**25
     assert memory_budget(had).excess(GIB) == pytest.approx(block.nbytes + GIB, abs=2**25)
+
+
+# A process of its own: glibc's thresholds are for good. Prints page faults for each block that is
+# taken and freed, and the MiB that stay of a large one.
+BLOCKS = """
+from resource import RUSAGE_SELF, getrusage
+from convserve.engine.memory import resident, return_freed_memory
+
+return_freed_memory()
+b"1" * 800_000
+before = getrusage(RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    b"1" * 800_000
+print((getrusage(RUSAGE_SELF).ru_minflt - before) / 100)
+before = resident()
+b"1" * 50_000_000
+print((resident() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_what_small_blocks_took_is_kept_and_what_large_ones_did_is_not() -> None:
+    told = subprocess.run([sys.executable, "-c", BLOCKS], capture_output=True, check=True)
+    faults, left = map(float, told.stdout.split())
+    assert faults < 20  # of 195 pages
+    assert left < 5
