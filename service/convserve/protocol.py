@@ -46,6 +46,9 @@ class Protocol(HttpToolsProtocol):
             if not cycle.more_body:  # who waits for the body is told by uvicorn
                 task.cancel()
                 self.tasks.discard(task)  # one that has not begun never gets there itself
+        # They know this connection: without circles nobody has to look for what is left of it.
+        self.pipeline.clear()
+        self.cycle = self._let_in = None  # type: ignore[assignment]  # as uvicorn begins
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Who waits to be told to go on sends no body after another answer: uvicorn sees to them.

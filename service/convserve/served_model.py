@@ -190,7 +190,7 @@ class ServedModel:
     def admit(self, deadline: float, priority: Priority = Priority.NORMAL) -> None:
         """Raise the `refusal` if there is one."""
         if refusal := self.refusal(deadline, priority):
-            raise refusal.with_traceback(None)  # others may get the same
+            raise refusal
 
     async def prepare(
         self, data: bytes, trace: Trace, hold: Hold, *, deadline: float = math.inf

@@ -19,9 +19,9 @@ from convserve.protocol import Protocol
 from convserve.repository import Repository
 from convserve.settings import Settings
 
-# Objects that may be new before the collector looks for cycles, of which requests leave few: its
+# Objects that may be new before the collector looks for cycles, of which requests leave none: its
 # default of 700, a request or two, costs a tenth of the time of a small network's requests.
-NEW_OBJECTS = 2000
+NEW_OBJECTS = 10_000
 # After so long a thread that runs Python lets another have a turn. Executors want one twice a run,
 # for some microseconds, and their cores idle until they get it; Python's 5 ms would be as long as
 # the run itself.

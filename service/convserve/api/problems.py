@@ -164,6 +164,7 @@ def respond(scope: Scope, error: Exception) -> Response:
     media_type, around = _told(code, detail, pointer, scope.get("root_path", ""), scope["path"])
     trace: Trace = scope["trace"]
     body = trace.request_id.encode().join(around)  # fit for headers, so it needs no escapes
+    error.__traceback__ = None  # its frames hold it: garbage that somebody would have to look for
     return Written(body, media_type, problem.status, _headers(problem.status, error))
 
 

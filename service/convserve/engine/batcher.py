@@ -271,7 +271,7 @@ class Batcher(Generic[P, R]):
     ) -> _Request[P, R]:
         if refusal := self._judge(key, deadline, priority):
             self._observe.dropped(refusal.code)
-            raise refusal.with_traceback(None)  # others may get the same
+            raise refusal
         loop = self._loop
         end = math.inf if deadline is None else deadline
         request: _Request[P, R] = _Request(
