@@ -162,7 +162,12 @@ class ServedModel:
             if not self.measured.recalled:
                 await tuner.learn()
             await asyncio.to_thread(self.measured.keep)
-            await asyncio.to_thread(return_heap)
+            await asyncio.to_thread(self._tidy, example)
+
+    def _tidy(self, example: Arrays) -> None:
+        """Give back the memory that runs of batches and the trials before have left."""
+        self.graphs.run_alone([example])
+        return_heap()
 
     def example(self) -> Arrays | None:
         """Return the input that it is measured with, None if the artifact has none; blocks."""
