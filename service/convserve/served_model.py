@@ -73,7 +73,8 @@ class ServedModel:
         self._layouts = layouts(budget.executors)
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
-        self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)
+        self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)  # expected of the next
+        self._varies = any(-1 in shape for shape in self._shape)
         self._batcher = Batcher[Arrays, Arrays](
             self.graphs.run,
             name=self.id,
@@ -229,6 +230,8 @@ class ServedModel:
 
         Raises what Batcher.submit raises, and QueueFull if too many answers are searched for.
         """
+        if self._varies:
+            self._shape = shapes(prepared.inputs)
         outputs = await self.outputs(prepared.inputs, trace, deadline=deadline, priority=priority)
         started = perf_counter()
         answer = partial(self._postprocess.answer, outputs, top_k)
