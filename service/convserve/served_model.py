@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -73,8 +73,9 @@ class ServedModel:
         self._layouts = layouts(budget.executors)
         self._decoding = JobQueue(decoders, settings.queue_capacity, f"inputs of {self.id}")
         self._searching = JobQueue(decoders, settings.queue_capacity, f"answers of {self.id}")
-        self._shape = tuple(tensor.shape[1:] for tensor in manifest.inputs)  # expected of the next
-        self._varies = any(-1 in shape for shape in self._shape)
+        expected = tuple(tensor.shape[1:] for tensor in manifest.inputs)
+        self._varies = any(-1 in shape for shape in expected)
+        self._expected: Hashable = expected  # of the next input, before it is read
         self._batcher = Batcher[Arrays, Arrays](
             self.graphs.run,
             name=self.id,
@@ -187,7 +188,7 @@ class ServedModel:
         """
         coming += self._decoding.jobs
         refusal = self._batcher.refusal(
-            key=self._shape, deadline=deadline, priority=priority, coming=coming
+            key=self._expected, deadline=deadline, priority=priority, coming=coming
         )
         if refusal:
             self.metrics.dropped(refusal.code)
@@ -231,7 +232,7 @@ class ServedModel:
         Raises what Batcher.submit raises, and QueueFull if too many answers are searched for.
         """
         if self._varies:
-            self._shape = shapes(prepared.inputs)
+            self._expected = shapes(prepared.inputs)
         outputs = await self.outputs(prepared.inputs, trace, deadline=deadline, priority=priority)
         started = perf_counter()
         answer = partial(self._postprocess.answer, outputs, top_k)

@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from convserve.app import create_app
+from convserve.app import Application, create_app
+from convserve.errors import DeadlineUnmeetable
 from convserve.postprocess import transcription
 from convserve.settings import Settings
 from convserve_models import reference
@@ -21,6 +22,7 @@ from tests.artifacts import (
     CEPSTRA,
     FRAME,
     LETTERS,
+    RATE,
     build_audio,
     build_cepstra,
     letter_probabilities,
@@ -41,13 +43,18 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def app(settings: Settings) -> AsyncIterator[Application]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         await app.repository.settled()
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield client
+        yield app
+
+
+@pytest.fixture(scope="module")
+async def client(app: Application) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
 
 
 def spoken(data: bytes) -> str:
@@ -118,6 +125,25 @@ async def test_a_beam_leaves_the_event_loop_free(
     assert answer.status_code == 200, answer.text
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_the_next_is_expected_to_be_as_long_as_the_last(
+    app: Application, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of all sounds were let in at the door, decoded, and refused when they were to run."""
+    model = app.repository.at_hand(AUDIO)
+    assert model
+
+    def as_long_as_it_sounds(key: Any, size: int) -> float:
+        length: int = key[0][0]
+        return size * max(length, 0) / RATE
+
+    monkeypatch.setattr(model.cost, "predict", as_long_as_it_sounds)
+    for seconds, refused in (0.05, False), (4.0, True), (0.05, False):
+        answer = await client.post(PREDICT, content=wav(seconds, seed=1))
+        assert answer.status_code == 200, answer.text
+        late = model.refusal(asyncio.get_running_loop().time() + 0.9, coming=1)
+        assert isinstance(late, DeadlineUnmeetable) == refused
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])

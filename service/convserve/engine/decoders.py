@@ -12,8 +12,8 @@ from convserve.errors import DeadlineExceeded, DeadlineUnmeetable, QueueFull
 
 NICENESS = 5  # between the event loop and the executors: what is brief goes first
 SMOOTHING = 0.1  # weight of the newest job in the mean
-# What a prediction is multiplied by before a deadline is held against it. The host takes a core away
-# for a while now and then: with 1.2 that made whole batches miss deadlines of 100 ms.
+# What a prediction is multiplied by before a deadline is held against it. A core is taken away for
+# some milliseconds now and then: with 1.2 whole batches missed deadlines of 100 ms.
 CAUTION = 1.4
 
 T = TypeVar("T")
