@@ -10,10 +10,11 @@ from time import monotonic
 from convserve.engine.cpu import cpu_budget, throttling, watch_throttling
 from convserve.engine.decoders import Decoders
 from convserve.engine.memory import MIB, ByteBudget, memory_budget, resident
+from convserve.entries import Entries
 from convserve.errors import Draining, InvalidArtifact, ModelNotFound, ModelNotReady
 from convserve.mirror import Mirror
 from convserve.served_model import ServedModel, open_model
-from convserve.settings import TAG, Settings, suggestion
+from convserve.settings import Settings
 from convserve.store import (
     FILES,
     STATES,
@@ -28,7 +29,6 @@ from convserve.store import (
 from convserve.telemetry import Telemetry
 
 LOADING_SECONDS = 1.0  # when to ask again for a model that is being loaded
-LATEST = "latest"  # the tag of the newest version that works
 MENDING_SECONDS = 60.0  # when to ask again for one that somebody has to mend
 WATCH_SECONDS = 5.0  # how often to compare the memory with its budget
 
@@ -49,8 +49,7 @@ class Repository:
         self.cpu_budget = cpu_budget(settings.cores)
         self._room = memory_budget(settings.memory_budget_bytes)
         self._decoders = Decoders(math.ceil(self.cpu_budget.cores))
-        self._entries: dict[str, dict[str, Entry]] = {}
-        self._latest: dict[str, str] = {}
+        self.entries = Entries(settings.tags)
         self._mirror = _mirror(settings)
         self._store = self._mirror.directory if self._mirror else Path(settings.store)
         self._watch = Watch(self._store)
@@ -91,7 +90,7 @@ class Repository:
             self._fault = str(error)
         for entry in discover(self._store):
             self._add(entry)
-        if self._entries or not self._fault:
+        if self.entries or not self._fault:
             self._require()
 
     def _require(self) -> None:
@@ -102,7 +101,7 @@ class Repository:
             named = self._settings.models or default_models(self._store)
         except InvalidArtifact as error:
             self._fault = str(error)
-        self._required = named or tuple(self._entries)
+        self._required = named or tuple(self.entries.names())
 
     async def settled(self) -> None:
         """Wait until every required model is ready or has failed."""
@@ -138,20 +137,9 @@ class Repository:
         return None if entry.unloaded or entry.fault else entry.model
 
     def _use(self, name: str, version: str | None, tag: str | None) -> Entry:
-        entry = self.find(name, version if tag is None else self._tagged(name, tag))
+        entry = self.entries.find(name, version, tag)
         entry.used = monotonic()
         return entry
-
-    def versions(self, name: str) -> list[Entry]:
-        """Return all versions of a model, latest first; raises ModelNotFound."""
-        if name not in self._entries:
-            raise ModelNotFound(f"there is no model {name!r}{suggestion(name, self._entries)}")
-        found = self._entries[name]
-        return sorted(found.values(), key=lambda entry: int(entry.version), reverse=True)
-
-    def names(self) -> list[str]:
-        """Return the names of all models in the store."""
-        return sorted(self._entries)
 
     def required(self, name: str) -> bool:
         """Tell whether the service is ready only when this model is."""
@@ -170,7 +158,7 @@ class Repository:
         return not self._draining and not any(self._unready())
 
     def _states(self) -> Iterator[tuple[str, str, str, bool]]:
-        for entry in self._all():
+        for entry in self.entries:
             for state in STATES:
                 yield entry.id, entry.version, state, entry.state == state
 
@@ -182,25 +170,11 @@ class Repository:
         """Finish what was accepted and let everything go."""
         self._draining = True
         await self._drop_chores()
-        tasks = [entry.loading for entry in self._all() if entry.loading]
+        tasks = [entry.loading for entry in self.entries if entry.loading]
         await asyncio.gather(self._starting, *tasks)
-        await asyncio.gather(*(entry.model.close() for entry in self._all() if entry.model))
+        await asyncio.gather(*(entry.model.close() for entry in self.entries if entry.model))
         await asyncio.gather(*self._retiring)
         self._decoders.close()
-
-    def tags(self, name: str) -> dict[str, str]:
-        """Return tag → version of a model, other than `latest`."""
-        found = [match for tag in self._settings.tags if (match := TAG.fullmatch(tag))]
-        return {match["tag"]: match["version"] for match in found if match["model"] == name}
-
-    def _tagged(self, name: str, tag: str) -> str | None:
-        if tag == LATEST:
-            return None
-        tags = self.tags(name)
-        if tag not in tags:
-            known = ", ".join([LATEST, *tags])
-            raise ModelNotFound(f"{name[:100]} has no tag {tag[:100]!r}; it has {known}")
-        return tags[tag]
 
     async def refresh(self, *, patient: bool = False) -> None:
         """Take up what has changed in the store: verified first, swapped at once.
@@ -209,13 +183,13 @@ class Repository:
         leaves what is still being written for the next one.
         """
         async with self._changing:
-            known = {entry.key: entry.fingerprint for entry in self._all()}
+            known = {entry.key: entry.fingerprint for entry in self.entries}
             changed, gone = await asyncio.to_thread(self._look, known, patient)
             for entry in changed:
                 await self._take_up(entry)
             for name, version in gone:
-                await self._drop(self._entries[name][version])
-            if not self._required and self._entries:
+                await self._drop(self.entries.find(name, version))
+            if not self._required and self.entries:
                 self._require()
                 await self._load_required()
 
@@ -224,12 +198,12 @@ class Repository:
 
         Raises ModelNotFound, or ModelNotReady with the reason if that version cannot be loaded.
         """
-        for entry in self._entries.get(name, {}).values():
+        for entry in self.entries.versions(name) if name in self.entries else ():
             entry.unloaded = False
             if entry.flaw:
                 entry.fingerprint = ()  # whatever was wrong may be mended
         await self.refresh()
-        newest = self.versions(name)[0]
+        newest = self.entries.versions(name)[0]
         await asyncio.shield(self._load(newest))
         if newest.model is None:
             reason = newest.fault or "there is no memory for it"
@@ -238,7 +212,7 @@ class Repository:
     async def unload(self, name: str) -> None:
         """Let go of all versions of a model until it is loaded again; raises ModelNotFound."""
         async with self._changing:
-            for entry in self.versions(name):
+            for entry in self.entries.versions(name):
                 entry.unloaded = True
                 await self._settle(entry, "by hand")
 
@@ -259,8 +233,8 @@ class Repository:
 
     async def _take_up(self, new: Entry) -> None:
         """Load the new if the old is in service, and only then put it in its place."""
-        old = self._entries.get(new.id, {}).get(new.version)
-        now = self.find(new.id, None) if new.id in self._entries else None
+        old = self.entries.get(new.id, new.version)
+        now = self.entries.find(new.id) if new.id in self.entries else None
         new.unloaded = bool(now and now.unloaded)
         if now and not new.unloaded and (now.model or self.required(new.id)):
             await self._load(new)
@@ -273,24 +247,12 @@ class Repository:
         self._add(new)
 
     def _add(self, entry: Entry) -> None:
-        """Let it be found, as the latest if it may be."""
-        before = self._entries.setdefault(entry.id, {})
-        before[entry.version] = entry
+        self.entries.add(entry, first=not self._settled.is_set())
         self._telemetry.no_room.labels(*entry.key)  # there at 0 before it counts
-        latest = self._latest.get(entry.id)
-        fit = not entry.flaw or not self._settled.is_set()
-        if latest is None or (fit and int(entry.version) > int(latest)):
-            self._latest[entry.id] = entry.version
 
     async def _drop(self, entry: Entry) -> None:
         """Forget an artifact that is in the store no more."""
-        left = self._entries[entry.id]
-        del left[entry.version]
-        if not left:
-            del self._entries[entry.id], self._latest[entry.id]
-        elif self._latest[entry.id] == entry.version:
-            fit = [version for version, other in left.items() if not other.flaw]
-            self._latest[entry.id] = max(fit or left, key=int)
+        self.entries.drop(entry)
         await self._settle(entry, "it is in the store no more")
 
     async def _settle(self, entry: Entry, reason: str) -> None:
@@ -300,37 +262,21 @@ class Repository:
         if entry.model:
             self._let_go(entry, reason)
 
-    def _all(self) -> Iterator[Entry]:
-        for versions in self._entries.values():
-            yield from versions.values()
-
-    def find(self, name: str, version: str | None) -> Entry:
-        """Return a version of a model, the latest if None; raises ModelNotFound.
-
-        The latest is the largest that was there at the start or could be loaded since.
-        """
-        if version is None and name in self._latest:
-            return self._entries[name][self._latest[name]]
-        known = {entry.version: entry for entry in self.versions(name)}
-        if version not in known:
-            raise ModelNotFound(f"{name} has no version {version!r}; it has {', '.join(known)}")
-        return known[version]
-
     def _unready(self) -> Iterator[str]:
         if self._fault:
             yield self._fault
         if not self._required:
             yield f"the store {self._settings.store} holds no artifact"
         for name in self._required:
-            if name not in self._entries:
+            if name not in self.entries:
                 yield f"{name} is required, but the store {self._settings.store} does not hold it"
-            elif (entry := self.find(name, None)).fault:
+            elif (entry := self.entries.find(name)).fault:
                 yield f"{name} is not served: {entry.fault}"
             elif entry.model is None and not entry.unloaded:
                 yield f"{name} is loading"
 
     async def _load_required(self) -> None:
-        latest = [self.find(name, None) for name in self._required if name in self._entries]
+        latest = [self.entries.find(name) for name in self._required if name in self.entries]
         await asyncio.gather(*map(self._load, latest))
         self._settled.set()
         for reason in self._unready():
@@ -355,8 +301,7 @@ class Repository:
 
     def _keeps(self, entry: Entry) -> bool:
         """Tell whether it must be there whatever memory it takes."""
-        latest = self._latest.get(entry.id, "0")
-        return self.required(entry.id) and int(entry.version) >= int(latest)
+        return self.required(entry.id) and int(entry.version) >= self.entries.latest(entry.id)
 
     async def _open_if_there_is_room(self, entry: Entry) -> None:
         """Open one after the other: whether there is room for the next can be told then."""
@@ -374,7 +319,7 @@ class Repository:
     async def _make_room(self, needed: int = 0) -> bool:
         """Unload who was not used for longest; nobody if that would not be enough."""
         excess, leave = self._room.excess(needed), list[Entry]()
-        for entry in sorted(self._all(), key=lambda entry: entry.used):
+        for entry in sorted(self.entries, key=lambda entry: entry.used):
             if excess > 0 and entry.model and not (entry.wanted or self._keeps(entry)):
                 leave.append(entry)
                 excess -= entry.footprint
@@ -449,7 +394,7 @@ class Repository:
             await model.measure(self._settings.measure_seconds, self._idle)
 
     def _idle(self) -> bool:
-        return all(entry.model.idle for entry in self._all() if entry.model)
+        return all(entry.model.idle for entry in self.entries if entry.model)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         chore = asyncio.create_task(work)

@@ -114,7 +114,7 @@ class TestGolden:
         self, app: Application, client: httpx.AsyncClient
     ) -> None:
         repository: Repository = app.repository
-        entry = repository.versions(TEXT)[0]
+        entry = repository.entries.versions(TEXT)[0]
         assert entry.state == "failed"
         assert "a run did not end in 0.3 s" in str(entry.fault)
         assert (await client.post(AT_IMAGE, content=PICTURE)).status_code == 200

@@ -14,14 +14,16 @@ from convserve.store import Entry
 async def models(request: Request) -> Response:
     """List the models, each with its versions and their state."""
     repository: Repository = request.app.repository
-    return _json({"models": [await _model(repository, name) for name in repository.names()]})
+    return _json(
+        {"models": [await _model(repository, name) for name in repository.entries.names()]}
+    )
 
 
 async def card(request: Request) -> Response:
     """Tell all about the latest version of one model."""
     repository: Repository = request.app.repository
     name = request.path_params["name"]
-    latest = repository.find(name, None)
+    latest = repository.entries.find(name)
     manifest = latest.manifest and latest.manifest.model_dump(mode="json", exclude_unset=True)
     facts = {"cost": _cost(latest), "execution": _execution(latest), "manifest": manifest}
     facts["precision"] = asdict(latest.model.graphs.precision) if latest.model else None
@@ -29,7 +31,7 @@ async def card(request: Request) -> Response:
 
 
 async def _model(repository: Repository, name: str) -> dict[str, object]:
-    latest = repository.find(name, None)
+    latest = repository.entries.find(name)
     manifest = latest.manifest
     return {
         "name": name,
@@ -41,7 +43,7 @@ async def _model(repository: Repository, name: str) -> dict[str, object]:
         "version": latest.version,
         "state": latest.state,
         "reason": latest.fault,
-        "versions": [_version(entry) for entry in repository.versions(name)],
+        "versions": [_version(entry) for entry in repository.entries.versions(name)],
     }
 
 

@@ -51,7 +51,9 @@ async def sample(request: Request) -> Response:
     """Return a raw input that the artifact carries to prove itself."""
     repository: Repository = request.app.repository
     name, version, file = (request.path_params[key] for key in ("name", "version", "sample"))
-    entry = next((entry for entry in repository.versions(name) if entry.version == version), None)
+    entry = next(
+        (entry for entry in repository.entries.versions(name) if entry.version == version), None
+    )
     if not entry or not entry.manifest:
         raise HTTPException(404)
     golden = next((golden for golden in entry.manifest.goldens if _name(golden) == file), None)

@@ -67,10 +67,10 @@ async def test_default_models_are_ready_and_answer(pristine_store: Path) -> None
 async def test_other_models_load_once_at_their_first_use(pristine_store: Path) -> None:
     async with opened(pristine_store, IMAGE) as repository:
         repository.check_ready()
-        assert repository.versions(TEXT)[0].state == "available"
+        assert repository.entries.versions(TEXT)[0].state == "available"
         models = await asyncio.gather(*(repository.get(TEXT) for _ in range(5)))
         assert len(set(map(id, models))) == 1
-        assert repository.versions(TEXT)[0].state == "ready"
+        assert repository.entries.versions(TEXT)[0].state == "ready"
 
 
 async def test_a_first_user_who_leaves_does_not_stop_the_loading(pristine_store: Path) -> None:
@@ -86,7 +86,7 @@ async def test_the_latest_version_is_the_largest_number(store: Path) -> None:
     build_text(store, "10")
     (store / TEXT / "latest").mkdir()
     async with opened(store) as repository:
-        assert [entry.version for entry in repository.versions(TEXT)] == ["10", "9", "1"]
+        assert [entry.version for entry in repository.entries.versions(TEXT)] == ["10", "9", "1"]
         assert (await repository.get(TEXT)).version == "10"
         assert (await repository.get(TEXT, "9")).version == "9"
         with pytest.raises(ModelNotFound, match="no version '8'; it has"):
@@ -121,7 +121,7 @@ async def test_a_broken_model_keeps_the_service_unready_and_the_others_answering
         with pytest.raises(ModelNotReady, match=r"model\.onnx"):
             await repository.get(TEXT)
         assert (await repository.get(IMAGE)).id == IMAGE
-        entry = repository.versions(TEXT)[0]
+        entry = repository.entries.versions(TEXT)[0]
         assert entry.state == "failed"
         assert "model.onnx" in str(entry.fault)
 
@@ -225,7 +225,7 @@ class Memory:
 
     def resident(self) -> int:
         assert self.repository
-        return self.others + 100 * sum(entry.model is not None for entry in self.repository._all())
+        return self.others + 100 * sum(entry.model is not None for entry in self.repository.entries)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ async def crowded(
 
 
 def loaded(repository: Repository) -> set[str]:
-    return {e.version for e in repository.versions(TEXT) if e.state == "ready"}
+    return {e.version for e in repository.entries.versions(TEXT) if e.state == "ready"}
 
 
 async def test_the_least_recently_used_give_way(store: Path, memory: Memory) -> None:
@@ -289,7 +289,7 @@ async def test_who_uses_a_model_that_is_unloaded_may_finish(store: Path, memory:
         first, trace = await repository.get(TEXT, "1"), Trace("id")
         with first.in_use, repository.memory.hold() as hold:
             second = asyncio.create_task(repository.get(TEXT, "2"))
-            while repository.versions(TEXT)[-1].state == "ready":  # noqa: ASYNC110
+            while repository.entries.versions(TEXT)[-1].state == "ready":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             prepared = await first.prepare(b"Goal!", trace, hold)
             answer = await first.infer(prepared, trace, top_k=None)
@@ -360,7 +360,7 @@ async def test_a_model_that_is_unloaded_gives_its_memory_back(store: Path) -> No
     build_text(store, "1", graph=heavy(text_graph()))
     async with opened(store, IMAGE) as repository:
         await repository.get(TEXT)
-        entry, with_it = repository.versions(TEXT)[0], resident()
+        entry, with_it = repository.entries.versions(TEXT)[0], resident()
         assert 64 * 2**20 <= entry.footprint < 3 * 64 * 2**20
         await repository._unload([entry])
         assert with_it - resident() > 60 * 2**20

@@ -75,7 +75,7 @@ async def test_a_corrupt_version_never_serves(store: Path, breakage: str) -> Non
         await repository.refresh()
         assert await latest(repository) == "1"
         repository.check_ready()
-        entry = repository.find(TEXT, "2")
+        entry = repository.entries.find(TEXT, "2")
         assert entry.state == "failed"
         assert entry.fault
         with pytest.raises(ModelNotReady):
@@ -138,7 +138,7 @@ async def test_a_model_that_arrives_is_loaded_when_it_is_asked(tmp_path: Path) -
 async def test_unloaded_by_hand_it_stays_so_until_it_is_loaded_by_hand(store: Path) -> None:
     async with opened(store) as repository:
         await repository.unload(TEXT)
-        assert repository.find(TEXT, None).state == "unloaded"
+        assert repository.entries.find(TEXT).state == "unloaded"
         with pytest.raises(ModelNotReady, match="was unloaded"):
             await repository.get(TEXT)
         repository.check_ready()

@@ -13,7 +13,9 @@ STATES = {"ready": "READY", "loading": "LOADING"}  # all others: UNAVAILABLE
 async def index(request: Request) -> Response:
     """List every version of every model."""
     repository: Repository = request.app.repository
-    entries = [entry for name in repository.names() for entry in repository.versions(name)]
+    entries = [
+        entry for name in repository.entries.names() for entry in repository.entries.versions(name)
+    ]
     return _json(
         [
             {

@@ -38,7 +38,7 @@ async def model(request: Request) -> Response:
     return _json(
         {
             "name": found.id,
-            "versions": [entry.version for entry in repository.versions(found.id)],
+            "versions": [entry.version for entry in repository.entries.versions(found.id)],
             "platform": PLATFORM,
             "inputs": [_metadata(tensor) for tensor in manifest.inputs],
             "outputs": [_metadata(tensor) for tensor in manifest.outputs],
@@ -75,10 +75,10 @@ async def statistics(request: Request) -> Response:
     """Tell what was answered since the model was loaded, and where the time went."""
     repository: Repository = request.app.repository
     name, number = request.path_params.get("name"), request.path_params.get("version")
-    names = repository.names() if name is None else [name]
-    entries = [entry for found in names for entry in repository.versions(found)]
+    names = repository.entries.names() if name is None else [name]
+    entries = [entry for found in names for entry in repository.entries.versions(found)]
     if number is not None:
-        entries = [repository.find(names[0], number)]
+        entries = [repository.entries.find(names[0], number)]
     return _json(
         {
             "model_stats": [
