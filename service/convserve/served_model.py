@@ -164,6 +164,7 @@ class ServedModel:
             if not self.measured.recalled:
                 await tuner.learn()
             await asyncio.to_thread(self.measured.keep)
+            await pace.turn()  # once nobody asks, if that is soon
             await asyncio.to_thread(self._tidy, example)
 
     def _tidy(self, example: Arrays) -> None:

@@ -20,6 +20,7 @@ from tests.integration.conftest import command
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
 KEY = "0123456789abcdef"
 RELOADS, EVERY = 50, 5  # a corrupt version after every fifth
+COUNTED_SECONDS = 1.5  # Locust writes what it counted once a second
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def locust(url: str, report: Path) -> Iterator[None]:
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield
+            time.sleep(COUNTED_SECONDS)
         finally:
             process.send_signal(signal.SIGTERM)
             _, told = process.communicate(timeout=60)
