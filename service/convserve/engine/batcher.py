@@ -42,6 +42,9 @@ from convserve.errors import (
 # Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
 BRIEF = 0.05
 LONG = 0.1  # seconds, after which a run in the event loop was the last one there
+# Where an input takes less than handing a batch over, fewer than so many share a batch and wait for
+# the run under way, if it ends so soon, instead of waking another executor.
+ENOUGH, SOON = 8, 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -335,7 +338,10 @@ class Batcher(Generic[P, R]):
         if self._short(lane):
             self._gather()
         elif (idle := self._runs.idle()) > 0:
-            if requests := self._waiting.take(monotonic(), idle):
+            few = self._few(lane)
+            if few and 0 < self._runs.remaining_seconds() < SOON:
+                return
+            if requests := self._waiting.take(monotonic(), 1 if few else idle):
                 self._begin(requests)
         elif idle > -self._runs.executors and not self._runs.fault and self._worth_queueing(lane):
             begin = monotonic() + self._runs.remaining_seconds() / self._runs.executors
@@ -348,6 +354,11 @@ class Batcher(Generic[P, R]):
         size = self._forecast.size(key)
         whole = priority is Priority.NORMAL and self._waiting.length(lane) >= size
         return whole and 0 < self._forecast.seconds(key, size) < BRIEF
+
+    def _few(self, lane: Lane) -> bool:
+        """Tell whether those who wait are better off with one executor for them all."""
+        slight = lane[0] is Priority.NORMAL and self._forecast.slight(lane[1])
+        return slight and self._waiting.length(lane) < ENOUGH
 
     def _short(self, lane: Lane) -> bool:
         """Tell whether a few payloads of this lane take less than handing them over."""

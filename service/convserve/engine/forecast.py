@@ -38,7 +38,7 @@ class Forecast:
 
     `size(key)` is how large a batch may be, `seconds(key, size)` what a run takes and what comes on
     top: a busy event loop is late to see that it ended. `short(key)` tells whether a batch of a few
-    takes less than handing it over, and is trusted to.
+    takes less than handing it over, and is trusted to; `slight(key)` whether each of a few does.
     """
 
     def __init__(self, cost: Cost, most: int) -> None:
@@ -51,6 +51,7 @@ class Forecast:
         self.size = lru_cache(KEYS)(self._size)
         self.seconds = lru_cache(KEYS)(self._seconds)
         self.short = lru_cache(KEYS)(self._short)
+        self.slight = lru_cache(KEYS)(self._slight)
 
     def trust(self, trusting: bool) -> None:
         """Believe from now on, or no more, that what takes little time goes on to."""
@@ -89,7 +90,10 @@ class Forecast:
     def _short(self, key: Hashable) -> bool:
         return self._trusting and 0 < self._predict(key, FEW) < HANDING_OVER
 
+    def _slight(self, key: Hashable) -> bool:
+        return self._trusting and 0 < self._predict(key, FEW) < FEW * HANDING_OVER
+
     def _forget(self) -> None:
         self._learned = 0
-        for remembered in (self._predict, self.size, self.seconds, self.short):
+        for remembered in (self._predict, self.size, self.seconds, self.short, self.slight):
             remembered.cache_clear()

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import BRIEF, LONG, Answer, Batcher
+from convserve.engine.batcher import BRIEF, ENOUGH, LONG, SOON, Answer, Batcher
 from convserve.engine.cost import CostModel
 from convserve.engine.forecast import FEW, HANDING_OVER
 from convserve.engine.isolation import Stop, run_isolated
@@ -899,3 +900,40 @@ errors_of_a_submit: list[type[ConvserveError]] = [
     DeadlineExceeded,
     InferenceFailed,
 ]
+
+
+@on_a_loop
+async def test_few_and_slight_ones_wait_for_the_run_that_ends_soon() -> None:
+    """With 8 users half of word_cnn's CPU went into waking a second executor for two or three."""
+    slight, heavy = HANDING_OVER / 2, HANDING_OVER * 2
+    for each, left, coming, wait in (
+        (slight, SOON / 2, ENOUGH - 1, True),
+        (slight, SOON / 2, ENOUGH, False),
+        (slight, SOON * 2, 1, False),
+        (heavy, SOON / 2, 1, False),
+    ):
+        gate, begun = threading.Semaphore(0), list[int]()
+
+        def run(
+            payloads: Sequence[int], stop: Stop, gate: Any = gate, begun: Any = begun
+        ) -> Sequence[int]:
+            begun.append(len(payloads))
+            gate.acquire()
+            return payloads
+
+        batcher = make(run, cost=Known(each))
+        batcher.trust(True)
+        runs = batcher._runs
+        remaining = partial(lambda runs, left: left * len(runs), runs, left)
+        runs.remaining_seconds = remaining  # type: ignore[method-assign]
+        first = asyncio.create_task(batcher.submit(-1))
+        await until(lambda begun=begun: begun == [1])  # type: ignore[misc]
+        others = [asyncio.create_task(batcher.submit(n)) for n in range(coming)]
+        await asyncio.sleep(0.05)
+        assert (begun == [1]) == wait
+        for _ in range(1 + coming):
+            gate.release()
+        answers = [(await task).value for task in (first, *others)]
+        assert answers == [-1, *range(coming)]
+        assert not wait or begun == [1, coming]
+        await batcher.close()
