@@ -29,6 +29,7 @@ from convserve.engine.executors import Job
 from convserve.engine.forecast import Cost, Forecast
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.runs import Batch, Runs
+from convserve.engine.sharing import ENOUGH, SOON, Weight
 from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
     CapacityError,
@@ -42,9 +43,6 @@ from convserve.errors import (
 # Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
 BRIEF = 0.05
 LONG = 0.1  # seconds, after which a run in the event loop was the last one there
-# Where an input takes less than handing a batch over, fewer than so many share a batch and wait for
-# the run under way, if it ends so soon, instead of waking another executor.
-ENOUGH, SOON = 8, 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -335,18 +333,29 @@ class Batcher(Generic[P, R]):
         lane = self._waiting.lane()
         if lane is None:
             return
-        if self._short(lane):
+        weight = self._weight(lane)
+        if weight is Weight.SHORT:
             self._gather()
         elif (idle := self._runs.idle()) > 0:
-            few = self._few(lane)
-            if few and 0 < self._runs.remaining_seconds() < SOON:
-                return
-            if requests := self._waiting.take(monotonic(), 1 if few else idle):
-                self._begin(requests)
+            self._start(lane, weight, idle)
         elif idle > -self._runs.executors and not self._runs.fault and self._worth_queueing(lane):
             begin = monotonic() + self._runs.remaining_seconds() / self._runs.executors
             if requests := self._waiting.take(begin, 1):
                 self._begin(requests, ahead=True)
+
+    def _start(self, lane: Lane, weight: Weight, idle: int) -> None:
+        """Start a batch on one of so many idle executors, if that is better than to wait."""
+        if weight is Weight.SLIGHT and self._waiting.length(lane) < ENOUGH:
+            if 0 < self._runs.remaining_seconds() < SOON:
+                return
+            idle = 1
+        busy = self._runs.sizes() if weight is Weight.HEAVY else ()
+        if requests := self._waiting.take(monotonic(), idle, busy=busy):
+            self._begin(requests)
+
+    def _weight(self, lane: Lane) -> Weight:
+        priority, key = lane
+        return self._forecast.weight(key) if priority is Priority.NORMAL else Weight.MODERATE
 
     def _worth_queueing(self, lane: Lane) -> bool:
         """Tell whether a whole batch waits in this lane, so brief that handing it over counts."""
@@ -354,15 +363,6 @@ class Batcher(Generic[P, R]):
         size = self._forecast.size(key)
         whole = priority is Priority.NORMAL and self._waiting.length(lane) >= size
         return whole and 0 < self._forecast.seconds(key, size) < BRIEF
-
-    def _few(self, lane: Lane) -> bool:
-        """Tell whether those who wait are better off with one executor for them all."""
-        slight = lane[0] is Priority.NORMAL and self._forecast.slight(lane[1])
-        return slight and self._waiting.length(lane) < ENOUGH
-
-    def _short(self, lane: Lane) -> bool:
-        """Tell whether a few payloads of this lane take less than handing them over."""
-        return lane[0] is Priority.NORMAL and self._forecast.short(lane[1])
 
     def _gather(self) -> None:
         """Run what waits when this turn of the event loop ends."""
@@ -375,7 +375,8 @@ class Batcher(Generic[P, R]):
         self._gathering = False
         self._admission.changed()
         lane = self._waiting.lane()
-        if lane and self._short(lane) and (requests := self._waiting.take(monotonic(), 1, lane)):
+        short = lane and self._weight(lane) is Weight.SHORT
+        if short and (requests := self._waiting.take(monotonic(), 1, lane)):
             stop = self._new_stop()
             self._observe.batch_started(len(requests))
             finished = self._execute([request.payload for request in requests], stop)

@@ -7,14 +7,12 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Protocol
 
+from convserve.engine.sharing import FEW, HANDING_OVER, Weight, weight
+
 FRESH = 8  # runs as expected, after which predictions are made anew all the same
 SURPRISE = 0.5  # of what was expected: so much more or less is news
 KEYS = 512  # pairs of a key and a batch size whose prediction is remembered
 SMOOTHING = 0.2  # weight of the newest batch in the mean lag
-# Seconds of CPU that handing a batch to an executor and back takes, at least: two threads wake up
-# and contend for the interpreter. Larger batches save it; where one of a few takes less, it is
-# `short` (docs/adr/0011).
-HANDING_OVER, FEW = 0.00015, 4
 
 
 class Cost(Protocol):
@@ -37,8 +35,7 @@ class Forecast:
     """Predicts by `cost`, for batches of at most `most` payloads.
 
     `size(key)` is how large a batch may be, `seconds(key, size)` what a run takes and what comes on
-    top: a busy event loop is late to see that it ended. `short(key)` tells whether a batch of a few
-    takes less than handing it over, and is trusted to; `slight(key)` whether each of a few does.
+    top: a busy event loop is late to see that it ended. `weight(key)` tells who should run it.
     """
 
     def __init__(self, cost: Cost, most: int) -> None:
@@ -50,8 +47,7 @@ class Forecast:
         self._predict = lru_cache(KEYS)(self._run_seconds)
         self.size = lru_cache(KEYS)(self._size)
         self.seconds = lru_cache(KEYS)(self._seconds)
-        self.short = lru_cache(KEYS)(self._short)
-        self.slight = lru_cache(KEYS)(self._slight)
+        self.weight = lru_cache(KEYS)(self._weight)
 
     def trust(self, trusting: bool) -> None:
         """Believe from now on, or no more, that what takes little time goes on to."""
@@ -76,7 +72,7 @@ class Forecast:
 
     def _size(self, key: Hashable) -> int:
         size = self._cost.worthwhile(key, self._most, self._lag + HANDING_OVER)
-        if self.short(key):
+        if self.weight(key) is Weight.SHORT:
             while size > FEW and self._predict(key, size) > HANDING_OVER:
                 size //= 2
         return size
@@ -87,13 +83,10 @@ class Forecast:
     def _seconds(self, key: Hashable, size: int) -> float:
         return self._predict(key, size) + self._lag if size else 0.0
 
-    def _short(self, key: Hashable) -> bool:
-        return self._trusting and 0 < self._predict(key, FEW) < HANDING_OVER
-
-    def _slight(self, key: Hashable) -> bool:
-        return self._trusting and 0 < self._predict(key, FEW) < FEW * HANDING_OVER
+    def _weight(self, key: Hashable) -> Weight:
+        return weight(self._predict(key, FEW), self._trusting)
 
     def _forget(self) -> None:
         self._learned = 0
-        for remembered in (self._predict, self.size, self.seconds, self.short, self.slight):
+        for remembered in (self._predict, self.size, self.seconds, self.weight):
             remembered.cache_clear()

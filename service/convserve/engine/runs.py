@@ -110,6 +110,10 @@ class Runs(Generic[C, T]):
                 idle -= 1
         return idle
 
+    def sizes(self) -> list[int]:
+        """Return how many callers each run has whose executor is not free."""
+        return [len(batch.callers) for job, batch in self._running.items() if not job.over]
+
     def remaining_seconds(self) -> float:
         """Predict what is left of all runs together; one overdue is taken to be so once more."""
         now, seconds = monotonic(), 0.0

@@ -2,10 +2,12 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from enum import IntEnum
 from itertools import count
 from typing import Generic, Protocol, TypeVar
+
+from convserve.engine.sharing import share
 
 
 class Priority(IntEnum):
@@ -150,21 +152,24 @@ class Waiting(Generic[E]):
         self._all -= 1
         self._normal -= lane[0] is Priority.NORMAL
 
-    def take(self, now: float, idle: int, only: Lane | None = None) -> list[E]:
+    def take(
+        self, now: float, idle: int, only: Lane | None = None, busy: Sequence[int] = ()
+    ) -> list[E]:
         """Return the next batch for one of `idle` executors; empty if nobody waits.
 
         Or if those in the `only` lane that will do are not next.
 
-        It holds entries with the priority and key of the first, and at most a fair share of all
-        of that priority or above: one executor must not swallow what would keep the others busy.
+        It holds entries with the priority and key of the first, and at most a fair `share` of all
+        of that priority or above: one executor must not swallow what would keep the others busy,
+        be they idle or `busy` yet.
         The stale are dropped, and so are those who would be answered too late, unless nobody
         else waits: work that nobody can use is never done in another's place. Nobody joins a
         batch that this makes too late.
         """
-        normal, low = math.ceil(self._normal / idle), math.ceil(self._all / idle)
+        normal, low = share(self._normal, idle, busy), share(self._all, idle, busy)
         while (first := self.lane()) and only in (None, first):
-            share = normal if first[0] is Priority.NORMAL else low
-            if batch := self._pop(first, min(self._size(first[1]), share), now):
+            fair = normal if first[0] is Priority.NORMAL else low
+            if batch := self._pop(first, min(self._size(first[1]), fair), now):
                 return batch
         return []
 

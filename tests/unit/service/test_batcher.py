@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import BRIEF, ENOUGH, LONG, SOON, Answer, Batcher
+from convserve.engine.batcher import BRIEF, LONG, Answer, Batcher
 from convserve.engine.cost import CostModel
-from convserve.engine.forecast import FEW, HANDING_OVER
 from convserve.engine.isolation import Stop, run_isolated
+from convserve.engine.sharing import ENOUGH, FEW, HANDING_OVER, SOON, share
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
     ConvserveError,
@@ -126,13 +126,16 @@ class WaitingMachine(RuleBasedStateMachine):
         assert not self.queue.leave(person)
         self.people.remove(person)
 
-    @rule(idle=st.sampled_from([1, 1, 2, 4]))
-    def take(self, idle: int) -> None:
+    @rule(
+        idle=st.sampled_from([1, 1, 2, 4]),
+        busy=st.one_of(st.just([]), st.lists(st.integers(1, 5), max_size=3)),
+    )
+    def take(self, idle: int, busy: list[int]) -> None:
         useful = sorted(self.useful(), key=lambda person: person.priority)
-        shares = {priority: math.ceil(self.waiting(priority) / idle) for priority in Priority}
+        shares = {priority: share(self.waiting(priority), idle, busy) for priority in Priority}
         everybody_is_useful = len(useful) == len(self.people)
         alone = self.live() if len(self.people) == len(self.queue) == 1 else []
-        batch = self.queue.take(self.now, idle)
+        batch = self.queue.take(self.now, idle, busy=busy)
         assert not any(person.given_up for person in [*useful, *batch])
         if not useful:  # the last of all is run, and may prove the prediction wrong
             assert len(batch) <= 1
@@ -165,6 +168,19 @@ class WaitingMachine(RuleBasedStateMachine):
 
 TestWaiting = WaitingMachine.TestCase
 TestWaiting.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+counts = st.integers(1, 8)
+
+
+@given(waiting=counts, idle=counts, busy=st.lists(counts, max_size=8))
+def test_a_fair_share(waiting: int, idle: int, busy: list[int]) -> None:
+    most = share(waiting, idle, busy)
+    assert 1 <= most <= math.ceil(waiting / idle)  # so that no executor idles
+    batches = idle + len(busy) + 1  # one more is filling
+    assert most == math.ceil(waiting / idle) or batches * most >= waiting + sum(busy)
+    assert most == share(waiting, idle, sorted(busy))
+    assert share(waiting, idle) == math.ceil(waiting / idle)
 
 
 def test_the_prospect_of_one_more_counts_its_own_batch_apart() -> None:
@@ -319,6 +335,21 @@ async def test_while_batches_run_the_next_one_fills() -> None:
         assert b.gate.batches[2] == list("cdef")  # of nine, no more than the maximum
         b.gate.open()
         assert [(await task).value for task in tasks] == [f"{c}!" for c in "abcdefghijk"]
+
+
+@pytest.mark.parametrize(("each", "taken"), [(1.0, "cde"), (HANDING_OVER, "cdefgh")])
+def test_of_heavy_inputs_some_are_left_to_the_executor_that_is_busy_yet(
+    each: float, taken: str
+) -> None:
+    async def scenario() -> None:
+        async with bench(executors=2, max_batch_size=8, cost=Known(each)) as b:
+            await b.submitted("abcdefgh")
+            await b.gate.running(2)
+            b.gate.open(1)
+            await b.gate.running(3)
+            assert b.gate.batches[2] == list(taken)  # six wait and one runs: for three batches
+
+    asyncio.run(scenario())
 
 
 @on_a_loop
