@@ -50,13 +50,17 @@ def _before(interface: Interface, pixels: Pixels) -> tuple[list[NodeProto], list
         nodes.append(helper.make_node("Gather", [last, OWN + "order"], [OWN + "turned"], axis=3))
         last = OWN + "turned"
     if interface.element != TensorProto.UINT8:  # a network of bytes normalises by itself
-        constants["mean"] = np.array(pixels.mean, np.float32) * 255
-        constants["scale"] = 1 / (np.array(pixels.std, np.float32) * 255)
+        # Row by row: over three numbers at a time ONNX Runtime takes ten times as long.
+        constants["mean"] = np.tile(np.array(pixels.mean, np.float32) * 255, pixels.width)
+        constants["scale"] = np.tile(1 / (np.array(pixels.std, np.float32) * 255), pixels.width)
+        constants["rows"], constants["pixels"] = np.array([0, 0, -1]), np.array([0, 0, -1, 3])
         nodes += [
             helper.make_node("Cast", [last], [OWN + "float"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", [OWN + "float", OWN + "mean"], [OWN + "centred"]),
+            helper.make_node("Reshape", [OWN + "float", OWN + "rows"], [OWN + "flat"]),
+            helper.make_node("Sub", [OWN + "flat", OWN + "mean"], [OWN + "centred"]),
             helper.make_node("Mul", [OWN + "centred", OWN + "scale"], [OWN + "scaled"]),
-            helper.make_node("Cast", [OWN + "scaled"], [OWN + "cast"], to=interface.element),
+            helper.make_node("Reshape", [OWN + "scaled", OWN + "pixels"], [OWN + "normal"]),
+            helper.make_node("Cast", [OWN + "normal"], [OWN + "cast"], to=interface.element),
         ]
         last = OWN + "cast"
     way = [0, 1, 2, 3] if interface.channels_last else [0, 3, 1, 2]

@@ -20,6 +20,10 @@ class Pixels(nn.Module):
         self.register_buffer("std", torch.tensor(std) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise per channel, then put channels first."""
-        channels = (images.float() - self.get_buffer("mean")) / self.get_buffer("std")
-        return channels.permute(0, 3, 1, 2)
+        """Normalise per channel, then put channels first.
+
+        Row by row: over three numbers at a time ONNX Runtime takes ten times as long.
+        """
+        mean, std = (self.get_buffer(name).repeat(images.shape[2]) for name in ("mean", "std"))
+        rows = (images.float().flatten(2) - mean) / std
+        return rows.reshape(images.shape).permute(0, 3, 1, 2)
