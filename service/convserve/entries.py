@@ -45,12 +45,11 @@ class Entries:
         """Return a version of a model, the latest unless told; raises ModelNotFound."""
         if tag is not None:
             version = self._tagged(name, tag)
-        if version is None and name in self._latest:
-            return self._versions[name][self._latest[name]]
-        known = {entry.version: entry for entry in self.versions(name)}
-        if version not in known:
-            raise ModelNotFound(f"{name} has no version {version!r}; it has {', '.join(known)}")
-        return known[version]
+        entry = self.get(name, version or self._latest.get(name, ""))
+        if entry is None:
+            known = ", ".join(other.version for other in self.versions(name))
+            raise ModelNotFound(f"{name} has no version {version!r}; it has {known}")
+        return entry
 
     def get(self, name: str, version: str) -> Entry | None:
         """Return that very version of a model, if it is there."""

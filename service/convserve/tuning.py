@@ -67,8 +67,7 @@ class Tuner:
 
     async def learn(self) -> None:
         """Learn what a run costs, by batch size."""
-        # From the largest to the single run, which gives the others' memory back.
-        for size in batch_sizes(self.max_batch_size)[::-1] * MEASUREMENTS:
+        for size in batch_sizes(self.max_batch_size) * MEASUREMENTS:
             if not await self.pace.turn():
                 return
             taken = await asyncio.to_thread(self._time, [self.example] * size)

@@ -51,9 +51,7 @@ async def sample(request: Request) -> Response:
     """Return a raw input that the artifact carries to prove itself."""
     repository: Repository = request.app.repository
     name, version, file = (request.path_params[key] for key in ("name", "version", "sample"))
-    entry = next(
-        (entry for entry in repository.entries.versions(name) if entry.version == version), None
-    )
+    entry = repository.entries.get(name, version)
     if not entry or not entry.manifest:
         raise HTTPException(404)
     golden = next((golden for golden in entry.manifest.goldens if _name(golden) == file), None)
