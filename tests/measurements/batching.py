@@ -49,8 +49,9 @@ class FixedBatcher(Batcher[P, R]):
     def __init__(self, run: Run[P, R], **given: Any) -> None:
         super().__init__(run, **given)
         free = self._runs.idle
-        # No sharing with the other executors.
+        # No sharing with the other executors, be they idle or busy.
         self._runs.idle = lambda: min(1, free())  # type: ignore[method-assign]
+        self._runs.sizes = list  # type: ignore[method-assign]
 
     def _dispatch(self) -> None:
         waiting = len(self._waiting)
