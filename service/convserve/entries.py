@@ -45,7 +45,9 @@ class Entries:
         """Return a version of a model, the latest unless told; raises ModelNotFound."""
         if tag is not None:
             version = self._tagged(name, tag)
-        entry = self.get(name, version or self._latest.get(name, ""))
+        if version is None:
+            version = self._latest.get(name, "")
+        entry = self.get(name, version)
         if entry is None:
             known = ", ".join(other.version for other in self.versions(name))
             raise ModelNotFound(f"{name} has no version {version!r}; it has {known}")
