@@ -16,10 +16,10 @@ from convserve.errors import InputTooLarge, QueueFull
 
 SHARE = 0.8  # of the limit: the kernel ends who reaches it
 UNLIMITED = 2**60  # what control groups v1 call no limit is more than this
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
 MIB = 2**20
 MAPPED = 2 * MIB  # what is as large has pages of its own, which leave with it
-KEPT = 4 * MIB  # of what is free at the end of a thread's heap
+KEPT = 4 * MIB  # of what is free at the end of the heap
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -144,11 +144,14 @@ def return_freed_memory() -> None:
     """Let glibc (mallopt(3)) give back what large images took, and keep what small ones did.
 
     Left alone, it learns to keep tens of megabytes for the next large one. Told to map large blocks
-    only, it kept nothing: each photo of 448×448 pixels took 140 pages from the kernel anew.
+    only, it kept nothing: each photo of 448×448 pixels took 140 pages from the kernel anew. Threads
+    share one heap, for nobody can give back what lies free at the end of one of their own. Call it
+    before there are any.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_THRESHOLD, MAPPED)
         mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def return_heap() -> None:

@@ -203,3 +203,24 @@ def test_what_small_blocks_took_is_kept_and_what_large_ones_did_is_not() -> None
     faults, left = map(float, told.stdout.split())
     assert faults < 20  # of 195 pages
     assert left < 5
+
+
+# Prints the MiB that stay of what a thread took and freed.
+THREAD = """
+from concurrent.futures import ThreadPoolExecutor
+from convserve.engine.memory import resident, return_freed_memory, return_heap
+
+return_freed_memory()
+before = resident()
+with ThreadPoolExecutor(1) as pool:
+    for _ in range(10):
+        pool.submit(lambda: len([b"1" * 1_000_000 for _ in range(3)])).result()
+    return_heap()
+    print((resident() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_what_a_thread_has_freed_can_be_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", THREAD], capture_output=True, check=True)
+    assert float(told.stdout) < 0.5  # of 3, which would stay in a heap of its own
