@@ -29,7 +29,7 @@ from convserve.engine.executors import Job
 from convserve.engine.forecast import Cost, Forecast
 from convserve.engine.isolation import Run, Stop, run_isolated
 from convserve.engine.runs import Batch, Runs
-from convserve.engine.sharing import ENOUGH, SOON, Weight
+from convserve.engine.sharing import BRIEF, ENOUGH, LONG, SOON, Weight
 from convserve.engine.waiting import Lane, Priority, Waiting
 from convserve.errors import (
     CapacityError,
@@ -39,10 +39,6 @@ from convserve.errors import (
     InferenceFailed,
     QueueFull,
 )
-
-# Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
-BRIEF = 0.05
-LONG = 0.1  # seconds, after which a run in the event loop was the last one there
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,9 @@ HANDING_OVER = 0.00015  # seconds of CPU, at least
 FEW = 4  # inputs, for which weights are told
 # Fewer slight ones than so many share an executor, and wait for a run that ends so soon.
 ENOUGH, SOON = 8, 0.002
+# Seconds a run, for which the next one waits behind it on its executor, not for the event loop.
+BRIEF = 0.05
+LONG = 0.1  # seconds, after which a run in the event loop was the last one there
 
 
 class Weight(Enum):

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convserve.engine.batcher import BRIEF, LONG, Answer, Batcher
+from convserve.engine.batcher import Answer, Batcher
 from convserve.engine.cost import CostModel
 from convserve.engine.isolation import Stop, run_isolated
-from convserve.engine.sharing import ENOUGH, FEW, HANDING_OVER, SOON, share
+from convserve.engine.sharing import BRIEF, ENOUGH, FEW, HANDING_OVER, LONG, SOON, share
 from convserve.engine.waiting import Priority, Waiting
 from convserve.errors import (
     ConvserveError,
