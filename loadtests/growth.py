@@ -134,9 +134,10 @@ def plot(record: Figures, path: Path) -> None:
         places = [float(s["step"]) if s["step"].isdecimal() else s["amount"] for s in steps]
         for row, what, label in ((0, "cpu", f"CPU ms per {unit}"), (1, "p50", "p50, ms")):
             axis = axes[row][column]
-            axis.plot(places, [step[what] for step in steps], "o-")
+            values = [step[what] for step in steps]
+            axis.plot(places, values, "o-")
             axis.set(xlabel="million pixels" if name == "pixels" else name, ylabel=label)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.08 * max(values))
             axis.grid(color="0.9")
     figure.savefig(path, dpi=110)
     plt.close(figure)
