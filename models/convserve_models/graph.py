@@ -83,7 +83,7 @@ def write(
         )
     assert program is not None
     program.save(path, external_data=False)
-    onnx.save(_narrowed(_cleaned(onnx.load(path))), path)
+    onnx.save(_cleaned(_narrowed(onnx.load(path))), path)
 
 
 def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -97,7 +97,7 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _narrowed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store large weights that float16 holds exactly as such; on loading they are widened."""
+    """Store large weights that float16 holds exactly as such."""
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
         half = values.astype(np.float16) if values.dtype == np.float32 else values
@@ -105,6 +105,24 @@ def _narrowed(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         name, narrow = weight.name, f"{weight.name}.half"
         weight.CopyFrom(numpy_helper.from_array(half, narrow))
-        cast = helper.make_node("Cast", [narrow], [name], to=onnx.TensorProto.FLOAT)
-        model.graph.node.insert(0, cast)
+        _widen(model.graph, narrow, name)
     return model
+
+
+def _widen(graph: onnx.GraphProto, narrow: str, name: str) -> None:
+    """Let `name` be the `narrow` weight as float32, which is made once, on loading.
+
+    Of a table only the rows that a run looks up are widened: it stays as small in memory.
+    """
+    users = [(place, node) for place, node in enumerate(graph.node) if name in node.input]
+    if not all(node.op_type == "Gather" and node.input[0] == name for _, node in users):
+        graph.node.insert(0, _cast(narrow, name))
+        return
+    for place, node in reversed(users):
+        rows = node.output[0]
+        node.input[0], node.output[0] = narrow, f"{rows}.half"
+        graph.node.insert(place + 1, _cast(f"{rows}.half", rows))
+
+
+def _cast(narrow: str, wide: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [narrow], [wide], to=onnx.TensorProto.FLOAT)
