@@ -15,6 +15,7 @@ from convserve.engine.cores import Cores
 from convserve.engine.layout import Choice, Layout, Trial
 from convserve.engine.memory import resident
 from convserve.errors import Draining, ModelNotFound, ModelNotReady
+from convserve.loading import Loader
 from convserve.offline import UNLIMITED
 from convserve.repository import Repository
 from convserve.served_model import ServedModel
@@ -192,7 +193,7 @@ async def test_measuring_begins_by_itself(pristine_store: Path) -> None:
 async def test_closing_does_not_wait_for_the_measuring(
     pristine_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Repository, "_idle", lambda repository: False)
+    monkeypatch.setattr(Loader, "_idle", lambda loader: False)
     async with asyncio.timeout(30), opened(pristine_store, measure_seconds=1e6) as repository:
         assert len(repository._chores) > 1
     assert not repository._chores
@@ -220,9 +221,9 @@ class Memory:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.others = 0
         self.repository: Repository | None = None
-        for module in ("repository", "engine.memory"):
+        for module in ("loading", "engine.memory"):
             monkeypatch.setattr(f"convserve.{module}.resident", self.resident)
-        monkeypatch.setattr("convserve.repository.estimate", lambda path: 100)
+        monkeypatch.setattr("convserve.loading.estimate", lambda path: 100)
 
     def resident(self) -> int:
         assert self.repository
@@ -323,7 +324,7 @@ async def test_users_of_all_models_at_once_are_all_served(store: Path, memory: M
 async def test_models_give_way_to_whatever_else_takes_the_memory(
     store: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convserve.repository.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("convserve.loading.WATCH_SECONDS", 0.01)
     async with crowded(store, memory, budget=300) as repository:
         await repository.get(TEXT, "1")
         await repository.get(TEXT, "2")
@@ -363,7 +364,7 @@ async def test_a_model_that_is_unloaded_gives_its_memory_back(store: Path) -> No
         await repository.get(TEXT)
         entry, with_it = repository.entries.versions(TEXT)[0], resident()
         assert 64 * 2**20 <= entry.footprint < 3 * 64 * 2**20
-        await repository._unload([entry])
+        await repository._loader._unload([entry])
         assert with_it - resident() > 60 * 2**20
         assert entry.state == "available"
 
