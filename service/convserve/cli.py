@@ -78,8 +78,8 @@ def _add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None
 
 
 def _serve(_: argparse.Namespace, flags: dict[str, object]) -> int:
+    from convserve.logs import configure_logging
     from convserve.settings import InvalidSettings, load_settings
-    from convserve.telemetry import configure_logging
 
     settings = load_settings(flags)
     if isinstance(settings.store, Path) and not settings.store.is_dir():

@@ -1,41 +1,28 @@
-"""What the service tells about itself: metrics, logs, and the timing of each request."""
+"""What the service tells about itself: metrics, and the timing of each request."""
 
-import logging
-import re
-import sys
-import warnings
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Token
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
-from operator import methodcaller, mul
-from random import getrandbits
-from time import perf_counter, time
-from typing import ClassVar, Literal, Protocol, Self
+from operator import mul
+from time import perf_counter
+from typing import Protocol, Self
 
-import orjson
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from convserve.counting import Counter, Histogram
+from convserve.logs import REQUEST_ID
+from convserve.statistics import Spans, Statistics
 
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)  # fmt: skip
 MODEL = ("model", "version")
 REASONS = ("queue_full", "deadline_unmeetable", "deadline_exceeded", "draining")
 MILLI = partial(mul, 1e3)
-UNREAD = 256  # answers that are counted together
 STAGES = ("body", "preprocess", "queue", "inference")
-
-
-def request_id(offered: str | None) -> str:
-    """Return the caller's own request id if it is fit for headers and logs, else a new one."""
-    return offered if offered and SANE_ID.fullmatch(offered) else f"{getrandbits(128):032x}"
 
 
 class Telemetry:
@@ -148,94 +135,6 @@ def _store(ready: bool, states: Iterable[tuple[str, str, str, bool]]) -> Iterato
     for *labels, current in states:
         family.add_metric(labels, current)
     yield family
-
-
-@dataclass(slots=True)
-class Duration:
-    """How often something happened, and how long it took together, in seconds."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float, count: int = 1) -> None:
-        """It happened once more, or so often, and took so long."""
-        self.count += count
-        self.seconds += seconds
-
-    def summary(self) -> dict[str, int]:
-        """Return it as Triton tells it."""
-        return {"count": self.count, "ns": round(self.seconds * 1e9)}
-
-
-Spans = Mapping[str, float]
-"""Where the time of a request went, in seconds."""
-
-
-class Statistics:
-    """What a model did since it was loaded, split as in Triton's statistics extension."""
-
-    PARTS: ClassVar = {
-        "queue": "queue",
-        "compute_input": "decode",
-        "compute_infer": "inference",
-        "compute_output": "post",
-    }
-    """Triton's word → our span."""
-
-    def __init__(self) -> None:
-        self._durations = {name: Duration() for name in ("success", "fail", *self.PARTS)}
-        self._batches: dict[int, Duration] = {}
-        self._last = 0.0
-        self._good: list[tuple[float, float, Spans]] = []
-        self._failed: list[float] = []
-
-    def answered(self, status: int, seconds: float, spans: Spans) -> bool:
-        """A request was answered after so many seconds; tell whether it is time to `read`."""
-        if status >= 400:
-            self._failed.append(seconds)
-            return len(self._failed) >= UNREAD
-        self._good.append((time(), seconds, spans))
-        return len(self._good) >= UNREAD
-
-    def batch_finished(self, size: int, seconds: float) -> None:
-        """A batch came back."""
-        self._batches.setdefault(size, Duration()).add(seconds)
-
-    def read(self) -> None:
-        """Add up what was answered; together, which takes a fraction of the time."""
-        self._durations["fail"].add(sum(self._failed), len(self._failed))
-        self._failed.clear()
-        if not self._good:
-            return
-        times, durations, spans = zip(*self._good, strict=True)
-        self._last = times[-1]
-        self._durations["success"].add(sum(durations), len(durations))
-        for part, span in self.PARTS.items():
-            parts = map(methodcaller("get", span, 0.0), spans)
-            self._durations[part].add(sum(parts), len(spans))
-        self._good.clear()
-
-    def summary(self) -> dict[str, object]:
-        """Return it as Triton tells it."""
-        self.read()
-        none = Duration().summary()
-        hits = {"cache_hit": none, "cache_miss": none}
-        parts = {name: duration.summary() for name, duration in self._durations.items()}
-        return {
-            "last_inference": round(self._last * 1e3),
-            "inference_count": sum(size * batch.count for size, batch in self._batches.items()),
-            "execution_count": sum(batch.count for batch in self._batches.values()),
-            "inference_stats": parts | hits,
-            "batch_stats": [
-                {
-                    "batch_size": size,
-                    "compute_input": none,
-                    "compute_infer": batch.summary(),
-                    "compute_output": none,
-                }
-                for size, batch in sorted(self._batches.items())
-            ],
-        }
 
 
 class ModelMetrics:
@@ -383,38 +282,3 @@ class Trace:
 def _timing(names: tuple[str, ...]) -> bytes:
     """Return the format of a Server-Timing header with these spans and the total."""
     return ", ".join(f"{name};dur=%.3f" for name in (*names, "total")).encode()
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request_id and what `extra` adds."""
-
-    STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON."""
-        entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if identity := REQUEST_ID.get():
-            entry["request_id"] = identity
-        entry |= {key: value for key, value in vars(record).items() if key not in self.STANDARD}
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
-
-
-def configure_logging(level: str, style: Literal["json", "text"]) -> None:
-    """Send the process's logs to stderr; the one place that touches global logging."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if style == "json" else text)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # These narrate every bad request that the caller is told about anyway.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    logging.getLogger("PIL").setLevel(logging.ERROR)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # Python remembers every different warning for ever, and Pillow's tell about callers' files.
-    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from convserve.api import problems
 from convserve.api.headers import header
 from convserve.errors import Draining
-from convserve.telemetry import Trace, request_id
+from convserve.logs import request_id
+from convserve.telemetry import Trace
 from convserve.tracing import Facts, TimedTrace, Tracing
 
 CLIENT_LEFT = 499  # told to nobody: only log and metrics see it
