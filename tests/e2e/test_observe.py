@@ -187,11 +187,11 @@ def test_who_is_down_is_told(pristine_store: Path, tmp_path: Path) -> None:
 # The kernel's counters are a file, which the test writes: a stricter quota needs a cgroup.
 THROTTLED = """
 import functools, os, pathlib
-from convserve import cli, repository
+from convserve import cli, loading
 from convserve.engine import cpu
 root = pathlib.Path(os.environ["FAKE_ROOT"])
-repository.throttling = functools.partial(cpu.throttling, root)
-repository.watch_throttling = functools.partial(cpu.watch_throttling, 0.5, repository.throttling)
+loading.throttling = functools.partial(cpu.throttling, root)
+loading.watch_throttling = functools.partial(cpu.watch_throttling, 0.5, loading.throttling)
 raise SystemExit(cli.main())
 """
 
