@@ -13,9 +13,6 @@ class Chores:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def begin(self, work: Coroutine[None, None, None]) -> None:
         """Do it while others go on."""
         chore = asyncio.create_task(work)

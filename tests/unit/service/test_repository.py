@@ -195,8 +195,8 @@ async def test_closing_does_not_wait_for_the_measuring(
 ) -> None:
     monkeypatch.setattr(Loader, "_idle", lambda loader: False)
     async with asyncio.timeout(30), opened(pristine_store, measure_seconds=1e6) as repository:
-        assert len(repository._chores) > 1
-    assert not repository._chores
+        assert len(repository._chores._tasks) > 1
+    assert not repository._chores._tasks
 
 
 async def test_a_measurement_that_fails_is_logged_and_harms_nobody(
